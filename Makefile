@@ -1,0 +1,118 @@
+# What people do with this tree. Every target sets itself up; what is already set up is not done again.
+#
+#   make demo    back up a real disk, change it, back it up again, restore it       (runtime dependencies only)
+#   make test    all tests but soak, long kill runs, slow ones and benchmarks       (about what CI runs)
+#   make setup   .venv with everything for development
+#
+# PYTHON chooses the interpreter (3.11 or newer), PYTEST_ARGS are passed to pytest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := packaging/requirements
+APT := packaging/apt-install.sh
+
+# Hash-checked, and never from a build environment that nothing has locked.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+LOCKED := $(PIP_INSTALL) --require-hashes --no-build-isolation
+EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+
+PYTEST := $(BIN)/python -m pytest
+QUICK := not soak and not kill and not bench and not slow
+
+.PHONY: help
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+	@echo "targets: setup demo test test-all bench soak lint lock prove-fresh clean"
+
+# --- Setting up. A stamp is newer than the locks it was made from, or its recipe runs again. ---
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than Python 3.11; hint: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(APT) python3-venv
+	@$(APT) ca-certificates
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# The package's folders are prerequisites because an editable install knows those that existed when it was made.
+$(VENV)/.runtime: $(VENV)/.made pyproject.toml $(LOCKS)/build.txt $(LOCKS)/runtime.txt $(wildcard agent/__init__.py mover/__init__.py flr/__init__.py)
+	$(LOCKED) -r $(LOCKS)/build.txt -r $(LOCKS)/runtime.txt
+	$(EDITABLE)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
+	@$(APT) gcc pkg-config libsystemd-dev e2fsprogs openssl zstd
+	@test -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || $(APT) python3-dev
+	$(LOCKED) -r $(LOCKS)/dev.txt
+	@touch $@
+
+# npm comes with the locked Node wheel, and `npm ci` installs exactly what the lock file lists, by its checksums.
+# No package's own install script runs.
+.azurite/.made: tests/azurite/package.json tests/azurite/package-lock.json $(VENV)/.dev
+	@mkdir -p .azurite
+	cp tests/azurite/package.json tests/azurite/package-lock.json .azurite/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix .azurite ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.dev .azurite/.made
+
+# --- Running. ---
+
+.PHONY: demo
+demo: $(VENV)/.runtime
+	@$(APT) e2fsprogs
+	$(BIN)/data-mover demo
+
+.PHONY: test test-all bench soak
+test: setup
+	$(PYTEST) -m "$(QUICK)" $(PYTEST_ARGS)
+
+test-all: setup
+	$(PYTEST) -m "not soak and not bench" $(PYTEST_ARGS)
+
+bench: setup
+	$(PYTEST) -m bench -s $(PYTEST_ARGS)
+
+soak: setup
+	$(PYTEST) -m soak -s $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy agent mover flr
+	$(BIN)/python packaging/checks/imports.py
+	$(BIN)/python packaging/checks/licences.py
+	$(BIN)/python packaging/checks/paths.py
+
+# --- Locking. The public index is named here and nowhere else; the files bear no header, so no machine's settings. ---
+
+# Each file is a whole environment: demo installs runtime.txt, the Debian package ships systemd.txt, developers use dev.txt.
+# `--constraints` makes the larger ones repeat the smaller ones' versions. One version of a package for all Pythons
+# ("fewest"), so that what was tested is what runs.
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-annotate --no-header --upgrade --default-index https://pypi.org/simple --system-certs
+
+.PHONY: lock
+lock: $(VENV)/.dev
+	cd $(LOCKS) && rm -f *.txt.new
+	$(COMPILE) --group build -o $(LOCKS)/build.txt
+	$(COMPILE) pyproject.toml --constraints $(LOCKS)/build.txt -o $(LOCKS)/runtime.txt
+	$(COMPILE) pyproject.toml --extra systemd --constraints $(LOCKS)/runtime.txt -o $(LOCKS)/systemd.txt
+	$(COMPILE) pyproject.toml --extra systemd --group dev --constraints $(LOCKS)/systemd.txt --constraints $(LOCKS)/build.txt -o $(LOCKS)/dev.txt
+
+.PHONY: prove-fresh
+prove-fresh:
+	packaging/prove-fresh.sh
+
+.PHONY: clean
+clean:
+	rm -rf $(VENV) .azurite build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
