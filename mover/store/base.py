@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as read: content, its ETag, its metadata, whether a lease is active now, and the store's time (Unix seconds)."""
+    """A record as read: content, its ETag, its metadata, whether a lease is active now, the store's time (Unix seconds)."""
 
     data: bytes
     etag: str
@@ -57,7 +57,7 @@ class Written:
 
 
 class Store(ABC):
-    """See the module's text. Errors are those of `mover.errors` below StoreError, each with the object's name as value."""
+    """See the module's text. Errors are those of `mover.errors` below StoreError, with the object's name as value."""
 
     # -- objects
 
@@ -68,7 +68,7 @@ class Store(ABC):
         MUST be all or nothing: a reader or a listing never sees a part. MUST be durable when it returns. MUST raise
         ObjectExists, and leave what is there, when the name is taken: by another's object, or by one's own earlier
         request whose answer was lost (I12: names are never shared, so a caller that retries may take that as success
-        after comparing sizes). MUST refuse bytes that were damaged on the way where the store can tell (CRC64 on Azure).
+        after comparing sizes). MUST refuse bytes that were damaged on the way where the store can tell (Azure: CRC64).
         """
 
     @abstractmethod
@@ -105,10 +105,10 @@ class Store(ABC):
     ) -> Written:
         """Replace content and metadata in one step if the ETag is the record's.
 
-        With `lease`: MUST raise LeaseLost unless that lease is active on the record now (a lapsed one counts as lost even
-        when nobody took it since). Without: MUST raise LeaseConflict while any lease is active; on a lapsed lease the write
-        succeeds, as Azure's does, and ends it (an old holder can no longer renew). MUST raise ConditionFailed when the
-        ETag differs (LeaseLost and ConditionFailed at once: either), ObjectNotFound when the name is free.
+        With `lease`: MUST raise LeaseLost unless that lease is active on the record now (a lapsed one counts as lost
+        even when nobody took it since). Without: MUST raise LeaseConflict while any lease is active; on a lapsed lease
+        the write succeeds, as Azure's does, and ends it (an old holder can no longer renew). MUST raise ConditionFailed
+        when the ETag differs (both at once: either), ObjectNotFound when the name is free.
         Every successful write MUST give the record an ETag that it never had.
         """
 
@@ -128,8 +128,8 @@ class Store(ABC):
 
     @abstractmethod
     def delete(self, name: str, *, etag: str | None = None, lease: str | None = None) -> None:
-        """Remove an object or record, if its ETag is the one named (when one is named). MUST raise ObjectNotFound when the
-        name is free, ConditionFailed, LeaseConflict, LeaseLost as `replace_record` does."""
+        """Remove an object or record, if its ETag is the one named (when one is named). MUST raise ObjectNotFound when
+        the name is free, ConditionFailed, LeaseConflict, LeaseLost as `replace_record` does."""
 
     # -- leases on records
 
@@ -142,8 +142,8 @@ class Store(ABC):
 
     @abstractmethod
     def renew_lease(self, name: str, lease: str) -> None:
-        """Start the lease's time again. Succeeds on a lapsed lease too, but MUST raise LeaseLost when the record was leased
-        by another, broken, or written or deleted without this lease since (ObjectNotFound is LeaseLost here)."""
+        """Start the lease's time again. Succeeds on a lapsed lease too, but MUST raise LeaseLost when the record was
+        leased by another, broken, or written or deleted without this lease since (ObjectNotFound is LeaseLost here)."""
 
     @abstractmethod
     def release_lease(self, name: str, lease: str) -> None:
@@ -162,3 +162,11 @@ def check_name(name: str) -> str:
     if len(name) > 900 or not all(_PART.match(part) for part in name.split("/")):
         raise UsageError("not a name for an object", repr(name), "names are lower-case ASCII parts joined by '/'")
     return name
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix itself when names can begin with it. Of anything else a listing is a mistake, not an empty list."""
+    *folders, last = prefix.split("/")
+    if not all(_PART.match(part) for part in folders) or not (last == "" or _PART.match(last)):
+        raise UsageError("not the beginning of any object's name", repr(prefix))
+    return prefix
