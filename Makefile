@@ -55,9 +55,9 @@ $(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
 
 # npm comes with the locked Node wheel, and `npm ci` installs exactly what the lock file lists, by its checksums.
 # No package's own install script runs.
-.azurite/.made: tests/azurite/package.json tests/azurite/package-lock.json $(VENV)/.dev
+.azurite/.made: packaging/azurite/package.json packaging/azurite/package-lock.json | $(VENV)/.dev
 	@mkdir -p .azurite
-	cp tests/azurite/package.json tests/azurite/package-lock.json .azurite/
+	cp packaging/azurite/package.json packaging/azurite/package-lock.json .azurite/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix .azurite ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
