@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as read: content, its ETag, its metadata, whether a lease is active now, the store's time (Unix seconds)."""
+    """A record as read: content, its ETag, its metadata, whether a lease is active, and the store's time (Unix s)."""
 
     data: bytes
     etag: str
