@@ -19,8 +19,9 @@ BIN := $(VENV)/bin
 LOCKS := packaging/requirements
 APT := packaging/apt-install.sh
 
-# Hash-checked, and never from a build environment that nothing has locked.
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+# Hash-checked, and never from a build environment that nothing has locked. Quiet but for errors: pip warns once a package
+# of every index in its settings that lacks it.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --quiet
 LOCKED := $(PIP_INSTALL) --require-hashes --no-build-isolation
 EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
