@@ -79,7 +79,8 @@ def build_filter(ids: Sequence[bytes]) -> tuple[int, NDArray[np.uint8]]:
 
 def may_hold(filter_log: int, bits: NDArray[np.uint8], ids: Sequence[bytes]) -> NDArray[np.bool_]:
     words = _words(ids, filter_log)
-    return ((bits[words >> 3] >> (words & 7).astype("u1")) & 1).all(axis=1)
+    found: NDArray[np.bool_] = ((bits[words >> 3] >> (words & 7).astype("u1")) & 1).all(axis=1)
+    return found
 
 
 def encode_run(entries: list[tuple[bytes, Place, int]]) -> bytes:

@@ -230,7 +230,7 @@ def _rows(pairs: NDArray[np.uint32]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in pairs.reshape(-1, 2)]
 
 
-def _check_header(magic: int, expected: bytes, version: int, flags: int, what: str) -> None:
+def _check_header(magic: bytes, expected: bytes, version: int, flags: int, what: str) -> None:
     if magic != expected:
         raise Damaged(f"a {what} does not begin as one", repr(magic))
     if version != VERSION or flags & ~STREAM:

@@ -85,7 +85,7 @@ def decode_summary(data: bytes) -> list[tuple[ChunkRef, int, int]]:
     return found
 
 
-def _check(magic: int, expected: bytes, version: int, what: str) -> None:
+def _check(magic: bytes, expected: bytes, version: int, what: str) -> None:
     if magic != expected:
         raise Damaged(f"a {what} does not begin as one", repr(magic))
     if version != VERSION:

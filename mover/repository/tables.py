@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mover.errors import Damaged
 from mover.repository.names import PackName
+from mover.store.base import Buffer
 
 WRITER_SIZE = 48
 _PACK = struct.Struct("<II")
@@ -44,7 +46,7 @@ class PackTable:
 class Cursor:
     """Walks over a structure's bytes; `what` names it in errors."""
 
-    def __init__(self, data: bytes | memoryview, what: str) -> None:
+    def __init__(self, data: Buffer, what: str) -> None:
         self._data = memoryview(data)
         self._what = what
         self._at = 0
@@ -60,7 +62,7 @@ class Cursor:
         self._at = end
         return part
 
-    def fields(self, layout: struct.Struct) -> tuple[int, ...]:
+    def fields(self, layout: struct.Struct) -> tuple[Any, ...]:
         return layout.unpack(self.take(layout.size))
 
     def array(self, dtype: str, count: int) -> NDArray[np.uint32]:

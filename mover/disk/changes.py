@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Change maps from anywhere: which ranges of a disk changed since a base. Believed only as far as they can be checked.
+
+A map is a claim. It counts when it names the base that the parent point was made from, the same disk and the same size, and
+even then a sample of what it calls unchanged is read again (`mover.backup`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+from mover.errors import UsageError
+
+
+class ChangeMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`ranges`: (offset, length) in bytes. `base`: the snapshot that they are relative to (None: there is none, the map only
+    names this state). `snapshot`: the state that is backed up now, the base of the next map."""
+
+    disk: str
+    size: int
+    snapshot: str
+    base: str | None = None
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+def read_changes(path: str) -> Mapping[str, ChangeMap]:
+    """Maps by disk identity from a JSON file: one map, or a list of them. UsageError says what is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UsageError("a change map cannot be read", f"{path}: {os.strerror(error.errno or 0)}") from None
+    try:
+        found = msgspec.json.decode(data, type=ChangeMap | list[ChangeMap])
+    except msgspec.DecodeError as error:
+        hint = 'a map is {"disk", "size", "snapshot", "base", "ranges": [[offset, length], ...]}; docs/operations.md shows one'
+        raise UsageError("a change map is malformed", f"{path}: {error}", hint) from None
+    maps = found if isinstance(found, list) else [found]
+    for one in maps:
+        check(one, path)
+    if len({one.disk for one in maps}) != len(maps):
+        raise UsageError("a change map names a disk twice", path)
+    return {one.disk: one for one in maps}
+
+
+def check(one: ChangeMap, where: str) -> None:
+    """UsageError when a range does not lie within the disk."""
+    for offset, length in one.ranges:
+        if offset < 0 or length < 0 or offset + length > one.size:
+            value = f"{where}: [{offset}, {length}] in a disk of {one.size} bytes"
+            raise UsageError("a change map has a range outside its disk", value)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reader's hold on a point, and the thread that keeps a session or hold alive (rules I7, I14).
+
+While a hold is open its point cannot die; it commits nothing. A reader without the right to write reads without one
+(`Unheld`), says so, and meets a vanished pack as PointGone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+import msgspec
+
+from mover.clock import Clock
+from mover.errors import AccessDenied, MoverError, PointGone, StoreUnavailable
+from mover.repository import record
+from mover.repository.collector_state import read_state
+from mover.repository.keys import KeyRing
+from mover.repository.leased import LeasedRecord
+from mover.repository.names import hold_record, random_id
+from mover.repository.session import POLL_SECONDS
+from mover.store.base import Store
+
+
+class Hold:
+    """One reader's session over one point. `open_hold` makes one."""
+
+    def __init__(self, store: Store, clock: Clock, leased: LeasedRecord, poll_seconds: float = POLL_SECONDS) -> None:
+        self._store = store
+        self._clock = clock
+        self._leased = leased
+        self._poll_seconds = poll_seconds
+        self._polled_at = float("-inf")
+        self._seen = 0
+
+    held = True
+
+    @property
+    def name(self) -> str:
+        return self._leased.name
+
+    def begin(self) -> None:
+        """gc/state first; a point found condemned or gone is given up; then the write that acknowledges."""
+        state = read_state(self._store)
+        point = self._leased.header.parent
+        if point in state.condemned_points or point in state.gone_points:
+            self.end()
+            raise PointGone("the restore point is being deleted by retention", point)
+        self._seen = state.generation
+        self._polled_at = self._clock.monotonic()
+        self._acknowledge()
+
+    def tick(self) -> None:
+        """Renew and acknowledge when due. SessionLost: the reader opens another hold or stops."""
+        self._leased.renew_if_due()
+        if self._clock.monotonic() - self._polled_at >= self._poll_seconds:
+            generation = read_state(self._store).generation
+            self._polled_at = self._clock.monotonic()
+            if generation > self._seen:
+                self._seen = generation
+                self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._leased.write(lambda old: msgspec.structs.replace(old, generation=self._seen))
+
+    def end(self) -> None:
+        """Let the point go. Errors are passed over: a hold that is not ended lapses."""
+        try:
+            self._leased.write(lambda old: msgspec.structs.replace(old, state=record.ENDED))
+        except MoverError:
+            pass
+        self._leased.release()
+
+
+class Unheld:
+    """Stands in for a hold where the reader may not write."""
+
+    held = False
+    name = ""
+
+    def tick(self) -> None:
+        """Nothing to keep."""
+
+    def end(self) -> None:
+        """Nothing to let go."""
+
+
+def open_hold(store: Store, keys: KeyRing, clock: Clock, point: str, owner_epoch: int) -> Hold | Unheld:
+    """A hold on the point; Unheld when the store does not let us write; PointGone when retention was first."""
+    header = record.Header(
+        kind="hold",
+        name=hold_record(random_id()),
+        state=record.OPEN,
+        resource=point.split("/")[1],
+        incarnation=random_id(),
+        write_id=random_id(),
+        time=0.0,
+        parent=point,
+        owner_epoch=owner_epoch,
+        key_epoch=keys.epoch,
+    )
+    leased = LeasedRecord(store, keys, clock, header, record.Body())
+    try:
+        leased.create()
+        leased.acquire()
+    except AccessDenied:
+        return Unheld()
+    hold = Hold(store, clock, leased)
+    hold.begin()
+    return hold
+
+
+class Keeper:
+    """Calls `tick` about once a second in a thread of its own, so that a long read does not lose a lease. A context manager.
+
+    An error that is not transient is final: `check` raises it in the thread that works. A store that does not answer is
+    tried again; the lease is what says when that is too late.
+    """
+
+    def __init__(self, tick: Callable[[], None], clock: Clock, seconds: float = 1.0) -> None:
+        self._tick = tick
+        self._clock = clock
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def __enter__(self) -> Keeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise what ended the keeping, if anything did."""
+        if self.failure is not None:
+            raise self.failure
+
+    def _run(self) -> None:
+        while not self._clock.wait(self._stop, self._seconds):
+            try:
+                self._tick()
+            except StoreUnavailable:
+                continue
+            except BaseException as error:  # handed to the thread that works
+                self.failure = error
+                return
