@@ -25,7 +25,7 @@ from mover.errors import UsageError
 Buffer = bytes | bytearray | memoryview
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
-_PART = re.compile(r"[a-z0-9_-][a-z0-9._-]*\Z")
+NAME_PART = re.compile(r"[a-z0-9_-][a-z0-9._-]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Store(ABC):
 
 def check_name(name: str) -> str:
     """The name itself if it obeys the module's rule; UsageError otherwise. Every store calls it on every name."""
-    if len(name) > 900 or not all(_PART.match(part) for part in name.split("/")):
+    if len(name) > 900 or not all(NAME_PART.match(part) for part in name.split("/")):
         raise UsageError("not a name for an object", repr(name), "names are lower-case ASCII parts joined by '/'")
     return name
 
@@ -167,6 +167,6 @@ def check_name(name: str) -> str:
 def check_prefix(prefix: str) -> str:
     """The prefix itself when names can begin with it. Of anything else a listing is a mistake, not an empty list."""
     *folders, last = prefix.split("/")
-    if not all(_PART.match(part) for part in folders) or not (last == "" or _PART.match(last)):
+    if not all(NAME_PART.match(part) for part in folders) or not (last == "" or NAME_PART.match(last)):
         raise UsageError("not the beginning of any object's name", repr(prefix))
     return prefix

@@ -3,10 +3,9 @@
 
     DMREC1 {"etag": "...", "metadata": {"state": "open"}}\n<content>
 
-One rename changes all three, so no crash separates them. The ETag is drawn anew for every write, because whatever a file
-system offers (inode, times) comes again, and so does the content. An object is its plain content; only one that begins
-like a record (none of ours does) gets the same line, with "object" in it. docs/format.md says this to readers of a
-repository's folder.
+One rename changes all three, so no crash separates them. The ETag is drawn anew for every write, because whatever a
+file system offers (inode, times) comes again, and so does the content. An object is its plain content; only one that
+begins like a record (none of ours does) gets a line too, `DMREC1 {"object": true}`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,12 +27,18 @@ def translated(error: OSError, name: str) -> StoreError:
         return AccessDenied(
             f"the local store may not be used so ({error.strerror})", name, "check owner and mode of the store's folder"
         )
-    if error.errno == errno.ENOENT:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         return ObjectNotFound("no such object", name)
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
-        return StoreError("an object and a folder would share a name", name, "a local store keeps names as paths")
+    if error.errno == errno.EEXIST:
+        return folder_in_the_way(name)
     code = errno.errorcode.get(error.errno or 0, str(error.errno))
-    return StoreError(f"the local store failed with {code} ({error.strerror})", name, "check the disk and its file system")
+    return StoreError(
+        f"the local store failed with {code} ({error.strerror})", name, "check the disk and its file system"
+    )
+
+
+def folder_in_the_way(name: str) -> StoreError:
+    return StoreError("an object and a folder would share a name", name, "a local store keeps names as paths")
 
 
 @contextmanager
@@ -46,23 +51,12 @@ def errors_named(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """The file's lock, against threads too, because every caller opens the file for itself. A dead process's is free."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, operation)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def durable_file(folder: Path, parts: Sequence[memoryview]) -> Iterator[Path]:
     """A new file in `folder` with the parts, forced to the disk, for the caller to rename; removed if that fails.
 
     Its lock is held meanwhile: whoever can take it (see `remove_forgotten`) knows that the writer is dead.
     """
-    path = folder / secrets.token_hex(16)
+    path = folder / os.urandom(16).hex()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -88,9 +82,12 @@ def _write_all(descriptor: int, parts: Sequence[memoryview]) -> None:
                 some[0] = some[0][done:]
 
 
-def fsync_folder(path: Path) -> None:
+@contextmanager
+def durable_folder(path: Path) -> Iterator[None]:
+    """What is done inside to the folder's entries is on the disk afterwards, even if the folder goes meanwhile."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        yield
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -101,13 +98,13 @@ def make_folders(root: Path, folder: Path) -> None:
     if folder == root:
         return
     make_folders(root, folder.parent)
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-    # Also when it was there: the process that made it may not have come so far yet.
-    fsync_folder(folder.parent)
+    # Forced also when it is there already: the process that made it may not have come so far yet.
+    with durable_folder(folder.parent):
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
 
 
 def remove_forgotten(folder: Path, now: float) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from pathlib import Path
 
 from mover.store.lease import Lease
@@ -24,8 +23,11 @@ def this_boot() -> str:
 
 
 class LeaseFiles:
-    def __init__(self, folder: Path, boot: str) -> None:
+    """`temporary` is a folder for half-written files, on the same file system."""
+
+    def __init__(self, folder: Path, temporary: Path, boot: str) -> None:
         self._folder = folder
+        self._temporary = temporary
         self._boot = boot
 
     def read(self, name: str) -> Lease | None:
@@ -43,10 +45,8 @@ class LeaseFiles:
             path.unlink(missing_ok=True)
             return
         fields = {"name": name, "id": lease.id, "seconds": lease.seconds, "boot": self._boot, "expires": lease.expires}
-        if lease.expires == _LONG_AGO:
-            raise AssertionError("a lapsed lease is never written back")
-        new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        new.write_text(json.dumps(fields) + "\n")
+        new = self._temporary / os.urandom(16).hex()
+        new.write_text(json.dumps(fields) + "\n", encoding="ascii")
         os.rename(new, path)
 
     def _path(self, name: str) -> Path:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from mover.errors import UsageError
 
-_SHARED = frozenset(
-    """
-    9p afs beegfs ceph cifs coda davfs fhgfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs panfs prl_fs
-    pvfs2 smb2 smb3 smbfs vboxsf virtiofs vmhgfs fuse.afs fuse.blobfuse fuse.blobfuse2 fuse.ceph fuse.cephfs fuse.davfs
-    fuse.gcsfuse fuse.glusterfs fuse.goofys fuse.juicefs fuse.moosefs fuse.mfs fuse.rclone fuse.s3fs fuse.smbnetfs
-    fuse.sshfs fuse.vmhgfs-fuse
-    """.split()
-)
+# Types as /proc/self/mountinfo names them.
+_SHARED = frozenset({
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fhgfs", "gfs", "gfs2", "glusterfs", "gpfs", "lustre",
+    "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf",
+    "virtiofs", "vmhgfs", "fuse.afs", "fuse.blobfuse", "fuse.blobfuse2", "fuse.ceph", "fuse.cephfs", "fuse.davfs",
+    "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.juicefs", "fuse.moosefs", "fuse.mfs", "fuse.rclone",
+    "fuse.s3fs", "fuse.smbnetfs", "fuse.sshfs", "fuse.vmhgfs-fuse",
+})  # fmt: skip
 
 
 def refuse_network(root: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:

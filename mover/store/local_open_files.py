@@ -28,6 +28,14 @@ class OpenFile:
     evicted: bool = False
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class OpenFiles:
     def __init__(self, root: Path, capacity: int = 64) -> None:
         self._root = root
@@ -53,18 +61,17 @@ class OpenFiles:
             for name in list(self._files):
                 self._evict(name)
 
+    # -- inside
+
     def _take(self, name: str) -> OpenFile:
         path = self._root / name
         with self._lock:
             known = self._files.get(name)
         if known is not None:
-            try:
-                now = os.stat(path)
-            except FileNotFoundError:
-                now = None
+            identity = _identity(path)
             with self._lock:
                 current = self._files.get(name) is known
-                if current and now is not None and (now.st_dev, now.st_ino) == known.identity:
+                if current and identity == known.identity:
                     # The inode cannot be another file's: this descriptor keeps it from being used again.
                     self._files.move_to_end(name)
                     known.users += 1
