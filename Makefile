@@ -49,8 +49,9 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml $(LOCKS)/build.txt $(LOCKS)/runti
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
-	@$(APT) gcc pkg-config libsystemd-dev e2fsprogs openssl zstd
-	@test -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || $(APT) python3-dev
+	@headers=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	test -e "$$headers/Python.h" && dev= || dev=python3-dev; \
+	$(APT) gcc pkg-config libsystemd-dev e2fsprogs openssl zstd $$dev
 	$(LOCKED) -r $(LOCKS)/dev.txt
 	@touch $@
 
@@ -85,26 +86,25 @@ bench: setup
 soak: setup
 	$(PYTEST) -m soak -s $(PYTEST_ARGS)
 
+# All of them, even when one fails: one round then tells all.
+CHECKS := "ruff check ." "ruff format --check ." "mypy agent mover flr" \
+	"python packaging/checks/imports.py" "python packaging/checks/licences.py" "python packaging/checks/paths.py"
+
 .PHONY: lint
 lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy agent mover flr
-	$(BIN)/python packaging/checks/imports.py
-	$(BIN)/python packaging/checks/licences.py
-	$(BIN)/python packaging/checks/paths.py
+	@failed=0; for check in $(CHECKS); do echo "$$check"; $(BIN)/$$check || failed=1; done; exit $$failed
 
 # --- Locking. The public index is named here and nowhere else; the files bear no header, so no machine's settings. ---
 
-# Each file is a whole environment: demo installs runtime.txt, the Debian package ships systemd.txt, developers use dev.txt.
+# Each file is a whole environment: the demo installs runtime.txt, the Debian package ships systemd.txt, developers use
+# dev.txt; build.txt comes before any of them.
 # `--constraints` makes the larger ones repeat the smaller ones' versions. One version of a package for all Pythons
 # ("fewest"), so that what was tested is what runs.
-COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-annotate --no-header --upgrade --default-index https://pypi.org/simple --system-certs
 
 .PHONY: lock
 lock: $(VENV)/.dev
-	cd $(LOCKS) && rm -f *.txt.new
 	$(COMPILE) --group build -o $(LOCKS)/build.txt
 	$(COMPILE) pyproject.toml --constraints $(LOCKS)/build.txt -o $(LOCKS)/runtime.txt
 	$(COMPILE) pyproject.toml --extra systemd --constraints $(LOCKS)/runtime.txt -o $(LOCKS)/systemd.txt

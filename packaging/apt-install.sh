@@ -33,13 +33,14 @@ fi
 set -- $missing
 echo "apt-install: installing$missing"
 install() {
+    # Progress is of no interest; what goes wrong is on standard error.
     $as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install --yes --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+        apt-get install --quiet=2 --yes --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >/dev/null
 }
 # Lists that are absent (a bare tree) or stale (404 on an old version) are the two reasons why the first attempt may
 # fail, and an update mends both.
 if ! apt-get install --simulate --no-install-recommends "$@" >/dev/null 2>&1 || ! install "$@"; then
-    $as_root apt-get update
+    $as_root apt-get update --quiet=2
     if ! install "$@"; then
         echo "apt-install: apt-get could not install:$missing" >&2
         echo "hint: apt-get's own message above says why; check the package sources and the network." >&2
