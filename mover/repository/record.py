@@ -26,6 +26,7 @@ MAGIC, VERSION = b"DMPT", 1
 CHECKSUM_SIZE, MAC_SIZE, NONCE_SIZE = 32, 32, 12
 MAX_SIZE = 64 * 1024
 MAX_LISTED_RUNS = 8
+NO_RUNS = "-"
 
 OPEN, COMMITTED, ABORTED, ENDED = "open", "committed", "aborted", "ended"
 
@@ -110,8 +111,8 @@ def metadata_of(header: Header) -> dict[str, str]:
     """What listings show; written by the same request as the record."""
     metadata = {"state": header.state, "resource": header.resource, "sequence": str(header.sequence), "flags": header.flags}
     if len(header.runs) <= MAX_LISTED_RUNS:
-        metadata["runs"] = ",".join(f"{incarnation}:{count}" for incarnation, count in header.runs)
-    return {key: value for key, value in metadata.items() if value or key == "runs"}
+        metadata["runs"] = ",".join(f"{incarnation}:{count}" for incarnation, count in header.runs) or NO_RUNS
+    return {key: value for key, value in metadata.items() if value}
 
 
 def runs_of(metadata: Mapping[str, str]) -> list[tuple[str, int]] | None:
@@ -119,6 +120,8 @@ def runs_of(metadata: Mapping[str, str]) -> list[tuple[str, int]] | None:
     text = metadata.get("runs")
     if text is None:
         return None
+    if text == NO_RUNS:
+        return []
     pairs = [part.rpartition(":") for part in text.split(",") if part]
     return [(incarnation, int(count)) for incarnation, _, count in pairs]
 

@@ -102,6 +102,7 @@ class Session:
         self.session = session_of(leased.name)
         self.parent: Parent | None = None
         self.resumed: record.Header | None = None
+        self.resumed_body: record.Body | None = None
         self.statistics = SessionStatistics()
         self._incarnation = leased.header.incarnation
         self._seen = leased.header.generation
@@ -444,6 +445,8 @@ def open_session(
         resumed = there
     session = Session(store, keys, clock, leased, settings or SessionSettings())
     session.resumed = resumed
+    session.resumed_body = there_body if resumed else None
+    leased.body = body  # written by `begin`: the same job may come with another source
     try:
         session.begin()
     except BaseException:

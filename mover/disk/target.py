@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places to write a disk to: a new sparse file, a fixed VHD, an existing file or block device in place.
+
+A new file grows under `PATH.partial` and gets its name when it is whole, so a half restore is never taken for a disk; a
+`.partial` that is found is gone on with, block by block, since a restore compares before it writes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+
+from mover.disk import vhd
+from mover.errors import StoreFull, TargetError
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_LIBC = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
+_ZERO = bytes(1 << 20)
+
+
+class FileTarget:
+    """A file or a block device of at least `size` bytes. Methods are safe for many threads.
+
+    `compare`: what is there may be right already, so the restore reads before it writes; otherwise all of it reads as zeros.
+    """
+
+    def __init__(self, path: str, size: int, *, in_place: bool = False, as_vhd: bool = False) -> None:
+        self.path = path
+        self.size = size
+        self._as_vhd = as_vhd
+        self._final: str | None = None
+        try:
+            self._open(in_place)
+        except OSError as error:
+            raise _target_error("a target cannot be opened", path, error) from None
+
+    def _open(self, in_place: bool) -> None:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            status = None
+        self.is_device = status is not None and stat.S_ISBLK(status.st_mode)
+        if status is not None and not self.is_device and not stat.S_ISREG(status.st_mode):
+            raise TargetError("a target is neither a file nor a block device", self.path)
+        if status is not None and not self.is_device and not in_place:
+            hint = "name a file that does not exist, or write over it with --in-place"
+            raise TargetError("the target exists", self.path, hint)
+        if status is None and in_place:
+            raise TargetError("there is nothing to restore in place", self.path, "leave --in-place away to make a new file")
+        path = self.path
+        if status is None:
+            self._final = self.path
+            path = self.path + ".partial"
+        self.compare = status is not None or os.path.exists(path)
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if status is None else 0), 0o600)
+        try:
+            if self.is_device:
+                if self._as_vhd:
+                    raise TargetError("a VHD is a file; a device takes the disk itself", self.path, "leave --format vhd away")
+                capacity = os.lseek(self._fd, 0, os.SEEK_END)
+                if capacity < self.size:
+                    raise TargetError("the device is smaller than the disk", f"{self.path}: {capacity} of {self.size} bytes")
+            else:
+                os.ftruncate(self._fd, self.size)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def read_into(self, offset: int, target: bytearray | memoryview) -> None:
+        """What stands there now."""
+        view = memoryview(target)
+        try:
+            while len(view):
+                count = os.preadv(self._fd, [view], offset)
+                if count == 0:
+                    raise TargetError("the target ends too early", f"{self.path} at {offset}")
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            raise _target_error("a target cannot be read", f"{self.path} at {offset}", error) from None
+
+    def write(self, offset: int, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while len(view):
+                count = os.pwrite(self._fd, view, offset)
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            raise _target_error("a target cannot be written", f"{self.path} at {offset}", error) from None
+
+    def data_within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Ranges (start, end) between the two that may hold something else than zeros."""
+        if self.is_device:
+            yield start, end
+            return
+        fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while start < end:
+                try:
+                    low = os.lseek(fd, start, os.SEEK_DATA)
+                except OSError as error:
+                    if error.errno == errno.ENXIO:
+                        return
+                    raise
+                if low >= end:
+                    return
+                high = min(end, os.lseek(fd, low, os.SEEK_HOLE))
+                yield low, high
+                start = high
+        finally:
+            os.close(fd)
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make a range read as zeros: a hole where the file system can, zeros otherwise."""
+        punched = _LIBC.fallocate(
+            self._fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_longlong(offset), ctypes.c_longlong(length)
+        )
+        while punched != 0 and length:
+            part = min(length, len(_ZERO))
+            self.write(offset, _ZERO[:part])
+            offset, length = offset + part, length - part
+
+    def sync(self) -> None:
+        """Durable, and out of the page cache, so that what is read next comes from where it is stored."""
+        try:
+            os.fsync(self._fd)
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            raise _target_error("a target cannot be made durable", self.path, error) from None
+
+    def finish(self, time: float) -> None:
+        """The restore is whole: footer, fsync, final name."""
+        if self._as_vhd:
+            self.write(self.size, vhd.make_footer(self.size, uuid.uuid4(), time))
+        self.sync()
+        if self._final is None:
+            return
+        try:
+            os.link(self.path + ".partial", self._final)
+            os.unlink(self.path + ".partial")
+            directory = os.open(os.path.dirname(os.path.abspath(self._final)), os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise _target_error("the restored file cannot be given its name", self._final, error) from None
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _target_error(what: str, value: str, error: OSError) -> TargetError | StoreFull:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(what, f"{value}: {error.strerror}", "free space, then issue the same restore again: it goes on")
+    return TargetError(what, f"{value}: {error.strerror}", "check the path, its file system and your rights to it")

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way of a block from a disk into a pack: read, hash, compare, look up, compress, seal, check, pack.
+
+Readers fill buffers of a bounded pool, workers do the rest; a full pool or a full pack stops the readers, so memory is what
+the settings say whatever the disk's size. Order is lost between the threads: the map's builder puts blocks where they belong.
+Not here: which blocks are read (`mover.backup`) and what a place is (`mover.repository`).
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+
+from blake3 import blake3
+
+from mover.disk.source import DiskSource
+from mover.repository.keys import Kind
+from mover.repository.map_store import MapBuilder
+from mover.repository.maps import BLOCK_SIZE, MapEntry
+from mover.repository.session import Session
+
+RANGE_BLOCKS = 8
+"""Blocks of one read: 8 MiB, the range that reads over TLS want (docs/performance.md)."""
+ZERO = bytes(BLOCK_SIZE)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Bytes by what became of them. Raw bytes of the disk, but `stored`, which is what new chunks take in packs.
+
+    `skipped`: not read, a change map calls it unchanged. `unallocated`: not read, it has no data. `read` = `zero` + `hashed`;
+    `hashed` = `unchanged` (as in the parent) + `deduplicated` (found in the repository) + `new`.
+    """
+
+    skipped: int = 0
+    unallocated: int = 0
+    read: int = 0
+    hashed: int = 0
+    zero: int = 0
+    unchanged: int = 0
+    deduplicated: int = 0
+    new: int = 0
+    stored: int = 0
+
+    def add(self, other: Statistics) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive blocks to read: at most RANGE_BLOCKS."""
+
+    first: int
+    count: int
+
+
+class BufferPool:
+    """`count` buffers of one block each, lent and given back. Thread-safe; taking waits, all or nothing."""
+
+    def __init__(self, count: int) -> None:
+        self._free = [bytearray(BLOCK_SIZE) for _ in range(count)]
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def take(self, count: int) -> list[bytearray]:
+        """`count` buffers; fewer (none) only when the pool was closed."""
+        with self._changed:
+            while len(self._free) < count and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return []
+            taken = self._free[-count:]
+            del self._free[-count:]
+            return taken
+
+    def give(self, buffer: bytearray) -> None:
+        with self._changed:
+            self._free.append(buffer)
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Pipeline:
+    """Runs blocks of one disk through the stages. `run` returns when all are resolved, or raises the first error.
+
+    `between(statistics)` is called in the caller's thread between ranges: to keep, checkpoint, cancel and report.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        source: DiskSource,
+        builder: MapBuilder,
+        *,
+        readers: int = 2,
+        workers: int | None = None,
+        buffer_bytes: int = 64 * BLOCK_SIZE,
+    ) -> None:
+        self._session = session
+        self._source = source
+        self._builder = builder
+        self._reader_count = readers
+        self._worker_count = workers or os.cpu_count() or 2
+        self._pool = BufferPool(max(2 * RANGE_BLOCKS, buffer_bytes // BLOCK_SIZE))
+        self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[tuple[Run, list[bytearray]] | None] = queue.SimpleQueue()
+        self._window = threading.Semaphore(4 * readers)
+        self._lock = threading.Lock()
+        self._in_flight: dict[bytes, list[int]] = {}
+        self._failure: BaseException | None = None
+        self.statistics = Statistics()
+
+    def run(self, runs: Iterable[Run], between: Callable[[], None]) -> None:
+        readers = [threading.Thread(target=self._guard, args=(self._read,), name="read") for _ in range(self._reader_count)]
+        workers = [threading.Thread(target=self._guard, args=(self._work,), name="work") for _ in range(self._worker_count)]
+        for thread in (*readers, *workers):
+            thread.start()
+        try:
+            self._feed(runs, between)
+        except BaseException as error:
+            self._fail(error)
+        self._drain(readers, self._runs, between)
+        self._drain(workers, self._ready, between)
+        if self._failure is not None:
+            raise self._failure
+
+    def _drain(
+        self,
+        threads: list[threading.Thread],
+        feed: queue.SimpleQueue[Run | None] | queue.SimpleQueue[tuple[Run, list[bytearray]] | None],
+        between: Callable[[], None],
+    ) -> None:
+        for _ in threads:
+            feed.put(None)
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+                try:
+                    if self._failure is None:
+                        between()
+                except BaseException as error:
+                    self._fail(error)
+
+    # -- feeding and reading
+
+    def _feed(self, runs: Iterable[Run], between: Callable[[], None]) -> None:
+        for run in runs:
+            while not self._window.acquire(timeout=0.5):
+                between()
+                if self._failure is not None:
+                    return
+            if self._failure is not None:
+                return
+            self._runs.put(run)
+            between()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again by `run` in the caller's thread
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            if self._failure is None:
+                self._failure = error
+        self._pool.close()
+
+    def _read(self) -> None:
+        while (run := self._runs.get()) is not None:
+            if self._failure is not None:
+                continue
+            buffers = self._buffers(run)
+            if not buffers:
+                continue
+            self._source.read_into(run.first * BLOCK_SIZE, buffers)
+            self._window.release()
+            self._ready.put((run, buffers))
+
+    def _buffers(self, run: Run) -> list[bytearray]:
+        buffers = self._pool.take(run.count)
+        rest = self._source.size - (run.first + run.count - 1) * BLOCK_SIZE
+        if buffers and rest < BLOCK_SIZE:  # the disk's last, short block
+            self._pool.give(buffers.pop())
+            buffers.append(bytearray(rest))
+        return buffers
+
+    # -- the stages
+
+    def _work(self) -> None:
+        while (item := self._ready.get()) is not None:
+            if self._failure is None:
+                self._process(*item)
+
+    def _process(self, run: Run, buffers: list[bytearray]) -> None:
+        counted = Statistics()
+        key = self._session.keys.data_id_key
+        wanted: list[tuple[int, bytes, bytearray]] = []
+        for block, buffer in enumerate(buffers, run.first):
+            size = len(buffer)
+            counted.read += size
+            if buffer == ZERO or (size < BLOCK_SIZE and not any(buffer)):
+                counted.zero += size
+                self._done(block, None, buffer)
+                continue
+            chunk_id = blake3(buffer, key=key).digest()
+            counted.hashed += size
+            base = self._builder.base_entry(block)
+            if base is not None and base.chunk_id == chunk_id and not self._session.view.quarantined(base.place):
+                counted.unchanged += size
+                self._done(block, base, buffer)
+                continue
+            wanted.append((block, chunk_id, buffer))
+        if wanted:
+            places = self._session.view.find([chunk_id for _, chunk_id, _ in wanted])
+            for (block, chunk_id, buffer), place in zip(wanted, places, strict=True):
+                if place is not None:
+                    counted.deduplicated += len(buffer)
+                    self._done(block, MapEntry(chunk_id, place), buffer)
+                elif self._claim(chunk_id, block):
+                    counted.new += len(buffer)
+                    counted.stored += self._store(block, chunk_id, buffer)
+                else:
+                    counted.deduplicated += len(buffer)
+                    self._give(buffer)
+        with self._lock:
+            self.statistics.add(counted)
+
+    def _claim(self, chunk_id: bytes, block: int) -> bool:
+        """Whether the caller is the one to store this chunk; otherwise the block waits for the one who is."""
+        with self._lock:
+            waiting = self._in_flight.get(chunk_id)
+            if waiting is not None:
+                waiting.append(block)
+                return False
+            self._in_flight[chunk_id] = []
+            return True
+
+    def _store(self, block: int, chunk_id: bytes, buffer: bytearray) -> int:
+        """Store the chunk and resolve every block that has it; the bytes that it takes in the repository."""
+        place = self._session.view.find([chunk_id])[0]  # stored between our lookup and our claim?
+        stored = 0
+        if place is None:
+            frame = self._session.frame(Kind.DATA, buffer, chunk_id)
+            place = self._session.add_data(frame)
+            stored = frame.length
+        with self._lock:
+            waiting = self._in_flight.pop(chunk_id)
+        entry = MapEntry(chunk_id, place)
+        for other in waiting:
+            self._builder.resolve(other, entry)
+        self._done(block, entry, buffer)
+        return stored
+
+    def _done(self, block: int, entry: MapEntry | None, buffer: bytearray) -> None:
+        self._builder.resolve(block, entry)
+        self._give(buffer)
+
+    def _give(self, buffer: bytearray) -> None:
+        if len(buffer) == BLOCK_SIZE:
+            self._pool.give(buffer)
+
+
+def cut_runs(start: int, end: int) -> Iterator[Run]:
+    """The blocks from `start` to `end` in reads of at most RANGE_BLOCKS, cut at multiples of it."""
+    while start < end:
+        stop = min(end, (start // RANGE_BLOCKS + 1) * RANGE_BLOCKS)
+        yield Run(start, stop - start)
+        start = stop
