@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store in a container of Azure Blob Storage, or in a folder of one. Any cloud, private endpoint, or emulator.
+
+Objects and records are block blobs, each written by one Put Blob, leased and listed by the SDK's clients; reads are
+`azure_reads`. The SDK's own retries are off: `retry` repeats, above this. Accounts with a hierarchical namespace are
+not supported: they list in another order, and a listing that does not ascend is refused.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, HttpResponseError
+from azure.storage.blob import BlobClient, BlobLeaseClient, ContainerClient
+
+from mover.clock import SYSTEM, Clock
+from mover.errors import (
+    ConditionFailed,
+    LeaseConflict,
+    LeaseLost,
+    ObjectExists,
+    ObjectNotFound,
+    ShortObject,
+    StoreError,
+    UsageError,
+)
+from mover.store.azure_credentials import Credential, Sas, for_sdk
+from mover.store.azure_errors import from_answer, seconds
+from mover.store.azure_location import parse_location
+from mover.store.azure_reads import AzureReads, failed
+from mover.store.azure_transport import CONNECT_SECONDS, ca_bundle
+from mover.store.base import NAME_PART, Buffer, Entry, Record, Store, Written, check_name, check_prefix
+from mover.store.record_rules import RECORD_LIMIT, check_lease_seconds, check_record
+
+T = TypeVar("T")
+
+_PUT_LIMIT = 5000 << 20  # bytes in one Put Blob
+_ANSWER_SECONDS = 120  # a Put Blob of a whole pack is answered when it is stored
+_PAGE = 5000  # names in one answer of a listing, Azure's most
+# In C, when the SDK's extra is installed (it is locked); MD5 costs 1.5 CPU seconds a GB more.
+_CHECK: Any = "crc64" if importlib.util.find_spec("azure.storage.extensions") else "md5"
+
+
+class AzureBlobStore(Store):
+    """`url` is a container's, with a folder if the store is not alone there; a SAS in it is ignored (`open` takes it).
+
+    Safe for many threads. `page` is the number of names in one request of a listing.
+    """
+
+    def __init__(self, url: str, credential: Credential, clock: Clock = SYSTEM, *, page: int = _PAGE) -> None:
+        self._location = location = parse_location(url)
+        if location.account_url.startswith("http:") and hasattr(credential, "get_token"):
+            raise UsageError("a bearer token would travel in the clear", location.url, "use https")
+        self._sas_expiry = credential.expiry if isinstance(credential, Sas) else ""
+        self._page = page
+        self._reads = AzureReads(location, credential, clock)
+        self._container = ContainerClient(
+            location.account_url,
+            location.container,
+            for_sdk(credential),
+            retry_total=0,
+            max_single_put_size=_PUT_LIMIT,
+            connection_timeout=CONNECT_SECONDS,
+            read_timeout=_ANSWER_SECONDS,
+            connection_verify=ca_bundle(),
+            user_agent="data-mover",
+        )
+
+    # -- objects
+
+    def put(self, name: str, parts: Sequence[Buffer]) -> None:
+        # One `bytes`: the SDK refuses anything else for a single Put Blob. A lone part is not copied.
+        data = parts[0] if len(parts) == 1 and isinstance(parts[0], bytes) else b"".join(parts)
+        blob = self._blob(name)
+        self._create(name, lambda: blob.upload_blob(data, overwrite=False, validate_content=_CHECK))
+
+    def read_into(self, name: str, offset: int, target: memoryview) -> None:
+        check_name(name)
+        if offset < 0 or not target.nbytes:  # HTTP has no empty range
+            if not 0 <= offset <= self._reads.size(name):
+                raise ShortObject(f"the object ends before offset {offset}", name)
+            return
+        self._reads.read_into(name, offset, target)
+
+    def size(self, name: str) -> int:
+        return self._reads.size(check_name(name))
+
+    # -- records
+
+    def create_record(self, name: str, data: bytes, metadata: Mapping[str, str]) -> Written:
+        blob, kept = self._blob(name), check_record(name, data, metadata)
+
+        def call() -> dict[str, Any]:
+            return blob.upload_blob(data, overwrite=False, metadata=kept, validate_content=_CHECK)
+
+        return self._create(name, call)
+
+    def replace_record(
+        self, name: str, data: bytes, metadata: Mapping[str, str], *, etag: str, lease: str | None
+    ) -> Written:
+        blob, kept = self._blob(name), check_record(name, data, metadata)
+
+        def call() -> dict[str, Any]:
+            return blob.upload_blob(
+                data, overwrite=True, metadata=kept, validate_content=_CHECK, **_if_match(etag), **_lease(lease)
+            )
+
+        try:
+            return _written(self._ask(name, call))
+        except (ConditionFailed, LeaseLost):
+            if not self._reads.is_there(name):  # Azure names the condition first
+                raise ObjectNotFound("no such object", name) from None
+            raise
+
+    def read_record(self, name: str) -> Record:
+        data, headers = self._reads.read_whole(check_name(name), RECORD_LIMIT)
+        metadata = {key[10:]: value for key, value in headers.items() if key.startswith("x-ms-meta-")}
+        # "breaking" is active too: nobody else can lease the record before it has ended.
+        leased = headers.get("x-ms-lease-state") in ("leased", "breaking")
+        return Record(data, headers["etag"], metadata, leased, seconds(headers.get("date", "")))
+
+    # -- both
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        return self._list(check_prefix(prefix))
+
+    def _list(self, prefix: str) -> Iterator[Entry]:
+        folder = self._location.folder
+        pages = self._container.list_blobs(
+            name_starts_with=folder + prefix, include=["metadata"], results_per_page=self._page
+        ).by_page()
+        last = ""
+        while (page := self._ask(prefix, lambda: next(pages, None))) is not None:
+            for blob in page:
+                name = blob.name[len(folder) :]
+                if name <= last:
+                    raise StoreError(
+                        "the store does not list names in ascending order", name,
+                        "an account with a hierarchical namespace cannot hold a repository",
+                    )  # fmt: skip
+                last = name
+                # What is not a name of ours is somebody else's, in a folder that we share.
+                if all(map(NAME_PART.match, name.split("/"))):
+                    yield Entry(name, blob.size, {key.lower(): value for key, value in (blob.metadata or {}).items()})
+
+    def delete(self, name: str, *, etag: str | None = None, lease: str | None = None) -> None:
+        blob = self._blob(name)
+        conditions = _lease(lease) | (_if_match(etag) if etag is not None else {})
+        self._ask(name, lambda: blob.delete_blob(**conditions))
+
+    # -- leases
+
+    def acquire_lease(self, name: str, seconds: int) -> str:
+        lease = BlobLeaseClient(self._blob(name))
+        check_lease_seconds(name, seconds)
+        self._ask(name, lambda: lease.acquire(lease_duration=seconds))
+        return lease.id
+
+    def renew_lease(self, name: str, lease: str) -> None:
+        self._held(name, BlobLeaseClient(self._blob(name), lease).renew)
+
+    def release_lease(self, name: str, lease: str) -> None:
+        self._held(name, BlobLeaseClient(self._blob(name), lease).release)
+
+    def break_lease(self, name: str) -> None:
+        lease = BlobLeaseClient(self._blob(name))
+        try:
+            self._ask(name, lambda: lease.break_lease(lease_break_period=0))
+        except LeaseLost:
+            pass  # there was none
+
+    def close(self) -> None:
+        self._container.close()
+        self._reads.close()
+
+    # -- inside
+
+    def _blob(self, name: str) -> BlobClient:
+        return self._container.get_blob_client(self._location.folder + check_name(name))
+
+    def _create(self, name: str, call: Callable[[], dict[str, Any]]) -> Written:
+        try:
+            return _written(self._ask(name, call))
+        except (ConditionFailed, LeaseConflict):
+            # Both say that there is a blob: If-None-Match failed, or it is leased, which Azure may check first.
+            raise ObjectExists("the name is taken", name) from None
+
+    def _held(self, name: str, call: Callable[[], object]) -> None:
+        try:
+            self._ask(name, call)
+        except ObjectNotFound:
+            raise LeaseLost("the record is gone, and its lease with it", name) from None
+
+    def _ask(self, name: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except HttpResponseError as error:
+            answer: Any = error.response
+            if answer is None:
+                problem = failed(name, error)
+            else:
+                headers = {key.lower(): value for key, value in answer.headers.items()}
+                problem = from_answer(name, answer.status_code or 0, headers, self._sas_expiry)
+        except AzureError as error:
+            problem = failed(name, error)
+        raise problem  # outside the handler: the SDK's error, which quotes URLs, is not chained to ours
+
+
+def _if_match(etag: str) -> dict[str, Any]:
+    return {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+
+
+def _lease(lease: str | None) -> dict[str, Any]:
+    return {"lease": lease} if lease is not None else {}
+
+
+def _written(answer: Mapping[str, Any]) -> Written:
+    date = answer["date"]
+    return Written(str(answer["etag"]), date.timestamp() if isinstance(date, datetime.datetime) else seconds(str(date)))

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which container, and which folder in it, a repository's URL means; and what of a URL may be shown.
+
+    https://ACCOUNT.blob.core.windows.net/CONTAINER[/FOLDER][?SAS]   any cloud, private endpoint or custom domain
+    http://127.0.0.1:10000/ACCOUNT/CONTAINER[/FOLDER]                an emulator: its host is an address, or has no dot
+
+No Azure module is imported here: a `file:` URL must not pay for that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, urlsplit
+
+from mover.errors import UsageError
+
+_HINT = "a container's URL is https://ACCOUNT.blob.core.windows.net/CONTAINER, then a folder if it is not alone there"
+
+
+@dataclass(frozen=True)
+class ContainerLocation:
+    """`folder` is empty or ends with '/'. `account` is a guess where the host is a custom domain."""
+
+    account_url: str
+    account: str
+    container: str
+    folder: str
+    query: str = field(default="", repr=False)  # a SAS, if the URL had one
+
+    @property
+    def url(self) -> str:
+        """The container's URL and the folder, without any secret."""
+        return f"{self.account_url}/{self.container}/{quote(self.folder)}".rstrip("/")
+
+    def object_url(self, name: str) -> str:
+        return f"{self.account_url}/{self.container}/{quote(self.folder + name)}"
+
+
+def parse_location(url: str) -> ContainerLocation:
+    try:
+        split = urlsplit(url)
+        port = split.port
+    except ValueError:
+        raise UsageError("not a URL", redact(url), _HINT) from None
+    host = split.hostname or ""
+    emulator = _is_emulator(host)
+    if split.scheme not in ("https", "http") or not host or split.username or split.password or split.fragment:
+        raise UsageError("not a container's URL", redact(url), _HINT)
+    if split.scheme == "http" and not emulator and not host.endswith(".localhost"):
+        raise UsageError("this URL would send data and secrets in the clear", redact(url), "use https")
+    parts = [unquote(part) for part in split.path.strip("/").split("/")]
+    account_url = f"{split.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
+    account = host.partition(".")[0]
+    if emulator:
+        account = parts.pop(0)
+        account_url += f"/{account}"
+    if not parts or not all(parts) or any(part in (".", "..") for part in parts):
+        raise UsageError("the URL names no container", redact(url), _HINT)
+    container, *folders = parts
+    return ContainerLocation(account_url, account, container, "".join(part + "/" for part in folders), split.query)
+
+
+def redact(url: str) -> str:
+    """The URL as it may be shown: without its query (a SAS stands there), its user and its fragment."""
+    shown = url.partition("#")[0].partition("?")[0]
+    scheme, separator, rest = shown.partition("://")
+    if not separator:
+        return shown
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _is_emulator(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host
+    return True

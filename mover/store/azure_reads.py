@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads of blobs through an azure-core pipeline of public policies, over `azure_transport`, into the caller's buffer.
+
+One request a call, nothing repeated. A body that ends early is StoreUnavailable (the connection broke); an answer that
+says the object is shorter is ShortObject. Everything but reads goes through the SDK's clients (`azure`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.core.pipeline import Pipeline
+from azure.core.pipeline.policies import RequestIdPolicy, UserAgentPolicy
+from azure.core.rest import HttpRequest
+
+from mover.clock import Clock
+from mover.errors import AccessDenied, ObjectNotFound, ShortObject, StoreError, StoreUnavailable
+from mover.store.azure_credentials import Credential, Sas, policy
+from mover.store.azure_errors import broken, from_answer
+from mover.store.azure_location import ContainerLocation
+from mover.store.azure_transport import Answer, ReadTransport
+
+VERSION = "2021-12-02"  # of the service's interface: old enough for every cloud, and all that reads need
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(-?\d+)/(\d+)\Z")  # of an empty blob Azurite answers "0--1/0"
+
+
+class AzureReads:
+    def __init__(self, location: ContainerLocation, credential: Credential, clock: Clock) -> None:
+        self._location = location
+        self._sas_expiry = credential.expiry if isinstance(credential, Sas) else ""
+        self._transport = ReadTransport(location.account_url)
+        policies: list[Any] = [RequestIdPolicy(), UserAgentPolicy("data-mover"), policy(credential, clock)]
+        self._pipeline: Pipeline[HttpRequest, Answer] = Pipeline(self._transport, policies)
+
+    def read_into(self, name: str, offset: int, target: memoryview) -> None:
+        last = offset + target.nbytes - 1
+        with self._ask(name, "GET", {"Range": f"bytes={offset}-{last}"}) as answer:
+            found = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
+            if answer.status_code != 206 or found is None or int(found[1]) != offset:
+                raise StoreError("the answer is not the range that was asked for", name, "is a proxy in between?")
+            if int(found[2]) != last:
+                raise ShortObject(f"the object has {found[3]} bytes, {offset}+{target.nbytes} were asked for", name)
+            self._fill(name, answer, target)
+
+    def read_whole(self, name: str, most: int) -> tuple[bytes, dict[str, str]]:
+        """Content and headers of one moment; StoreError when there are more bytes than `most`."""
+        with self._ask(name, "GET", {}) as answer:
+            size = self._length(name, answer)
+            if size > most:
+                raise StoreError(f"{size} bytes are more than a record has", name)
+            target = bytearray(size)
+            self._fill(name, answer, memoryview(target))
+            return bytes(target), dict(answer.headers)
+
+    def size(self, name: str) -> int:
+        with self._ask(name, "HEAD", {}) as answer:
+            return self._length(name, answer)
+
+    def is_there(self, name: str) -> bool:
+        try:
+            self.size(name)
+        except ObjectNotFound:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _ask(self, name: str, method: str, headers: dict[str, str]) -> Answer:
+        request = HttpRequest(method, self._location.object_url(name), headers={"x-ms-version": VERSION} | headers)
+        try:
+            answer = self._pipeline.run(request).http_response
+        except AzureError as error:
+            problem = failed(name, error)
+        else:
+            if answer.status_code in (200, 206):
+                return answer
+            problem = from_answer(name, answer.status_code, answer.headers, self._sas_expiry)
+            answer.close()
+        raise problem  # outside the handler: the SDK's error, which quotes URLs, is not chained to ours
+
+    def _fill(self, name: str, answer: Answer, target: memoryview) -> None:
+        try:
+            done = answer.read_into(target)
+        except AzureError as error:
+            problem = failed(name, error)
+        else:
+            if done == target.nbytes:
+                return
+            problem = StoreUnavailable(f"the answer ended after {done} of {target.nbytes} bytes", name)
+        raise problem
+
+    def _length(self, name: str, answer: Answer) -> int:
+        length = answer.headers.get("content-length", "")
+        if not length.isdigit():
+            raise StoreError("the answer does not say the object's size", name, "is a proxy in between?")
+        return int(length)
+
+
+def failed(name: str, error: AzureError) -> StoreError:
+    """The error for a request of azure-core's, whosever, that had no answer."""
+    if isinstance(error, ClientAuthenticationError):
+        return AccessDenied(
+            "no token for the store could be had", name, "is a managed identity assigned to this worker?"
+        )
+    return broken(name, error)
