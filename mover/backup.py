@@ -197,7 +197,9 @@ class Backup:
             replaced = state.quarantine
             session.metadata.flush()  # the pages of the new map are read back
             for number in dirty:
-                self._note(f"disk {self._request.disks[number].name}: stored blocks were found damaged: they are read again")
+                self._note(
+                    f"disk {self._request.disks[number].name}: stored blocks were found damaged: they are read again"
+                )
                 disk = _Disk(self, session, number, self._request.disks[number], pacing)
                 self._done[number] = disk.run_again(self._done[number])
 
@@ -279,7 +281,9 @@ class _Disk:
         try:
             return MapReader.open(self._session.store, self._session.keys, self._parent_ref)
         except (Damaged, PointGone) as error:
-            self._backup._note(f"disk {self._source.name}: the parent's map cannot be read ({error.what}): everything is read")
+            self._backup._note(
+                f"disk {self._source.name}: the parent's map cannot be read ({error.what}): everything is read"
+            )
             return None
 
     def _resumed_map(self) -> MapReader | None:
@@ -293,7 +297,9 @@ class _Disk:
         same_snapshot = then.source is None and now.source is None and then.snapshot is not None
         same_snapshot = same_snapshot and then.snapshot == now.snapshot
         if then.identity != now.identity or state.size != now.size or not (same_source or same_snapshot):
-            self._backup._note(f"disk {self._source.name}: not known to be the same as at the checkpoint: it is read again")
+            self._backup._note(
+                f"disk {self._source.name}: not known to be the same as at the checkpoint: it is read again"
+            )
             return None
         return MapReader.open(self._session.store, self._session.keys, record.place_from_json(state.root))
 
@@ -317,7 +323,9 @@ class _Disk:
             if wrong is None:
                 return changed
             why = f"block {wrong} changed and the map says that it did not"
-        self._backup._note(f"disk {self._source.name}: the change map is not used ({why}): everything is read and compared")
+        self._backup._note(
+            f"disk {self._source.name}: the change map is not used ({why}): everything is read and compared"
+        )
         return None
 
     def _sample(self, parent: MapReader, allocated: Blocks, changed: Blocks) -> int | None:
@@ -503,5 +511,3 @@ def _slot_uses(slot: PageSlot | None, quarantine: frozenset[tuple[PackName, int]
 
 def _uses(root: Root, quarantine: frozenset[tuple[PackName, int]]) -> bool:
     return any(_slot_uses(slot, quarantine) for slot in root.pages)
-
-

@@ -119,8 +119,12 @@ class Pipeline:
         self.statistics = Statistics()
 
     def run(self, runs: Iterable[Run], between: Callable[[], None]) -> None:
-        readers = [threading.Thread(target=self._guard, args=(self._read,), name="read") for _ in range(self._reader_count)]
-        workers = [threading.Thread(target=self._guard, args=(self._work,), name="work") for _ in range(self._worker_count)]
+        readers = [
+            threading.Thread(target=self._guard, args=(self._read,), name="read") for _ in range(self._reader_count)
+        ]
+        workers = [
+            threading.Thread(target=self._guard, args=(self._work,), name="work") for _ in range(self._worker_count)
+        ]
         for thread in (*readers, *workers):
             thread.start()
         try:

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from mover.disk.target import FileTarget
-from mover.errors import Cancelled, Damaged, ObjectNotFound, PointGone, PointNotFound, ShortObject, UsageError, VerifyFailed
+from mover.errors import (
+    Cancelled,
+    Damaged,
+    ObjectNotFound,
+    PointGone,
+    PointNotFound,
+    ShortObject,
+    UsageError,
+    VerifyFailed,
+)
 from mover.progress import Progress
 from mover.repository.frame import FrameReader
 from mover.repository.hold import Keeper
@@ -98,7 +107,9 @@ class Restore:
         repository = self._repository
         hold = repository.hold(self._point)
         if not hold.held:
-            self._note("the repository may only be read: the restore point is not held, retention could delete it meanwhile")
+            self._note(
+                "the repository may only be read: the restore point is not held, retention could delete it meanwhile"
+            )
         try:
             with Keeper(hold.tick, repository.clock) as self._keeper:
                 reader = MapReader.open(repository.store, repository.keys, place_from_json(self._state.root))
@@ -247,9 +258,7 @@ class Restore:
         with self._lock:
             self._result.fetched += length
 
-    def _open(
-        self, entry: MapEntry, view: memoryview, at: int, failure: ObjectNotFound | ShortObject | None
-    ) -> bytes:
+    def _open(self, entry: MapEntry, view: memoryview, at: int, failure: ObjectNotFound | ShortObject | None) -> bytes:
         reader: FrameReader = self._local.reader
         store = self._repository.store
         if failure is None:

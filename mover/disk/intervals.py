@@ -33,7 +33,9 @@ class Blocks:
     @classmethod
     def of_ranges(cls, ranges: Iterable[tuple[int, int]], block_size: int) -> Blocks:
         """Every block that one of the byte ranges (offset, length) touches."""
-        return cls((offset // block_size, -(-(offset + length) // block_size)) for offset, length in ranges if length > 0)
+        return cls(
+            (offset // block_size, -(-(offset + length) // block_size)) for offset, length in ranges if length > 0
+        )
 
     def __len__(self) -> int:
         return self._total

@@ -114,7 +114,9 @@ class FileSource:
                 self._read_rest(offset, buffers, got)
         except OSError as error:
             what = f"{self.path} at {offset}: {error.strerror}"
-            raise SourceError("a disk cannot be read", what, "check the disk; the backup resumes where it stopped") from None
+            raise SourceError(
+                "a disk cannot be read", what, "check the disk; the backup resumes where it stopped"
+            ) from None
 
     def _read_rest(self, offset: int, buffers: Sequence[bytearray | memoryview], got: int) -> None:
         at = 0

@@ -51,7 +51,9 @@ class FileTarget:
             hint = "name a file that does not exist, or write over it with --in-place"
             raise TargetError("the target exists", self.path, hint)
         if status is None and in_place:
-            raise TargetError("there is nothing to restore in place", self.path, "leave --in-place away to make a new file")
+            raise TargetError(
+                "there is nothing to restore in place", self.path, "leave --in-place away to make a new file"
+            )
         path = self.path
         if status is None:
             self._final = self.path
@@ -61,10 +63,14 @@ class FileTarget:
         try:
             if self.is_device:
                 if self._as_vhd:
-                    raise TargetError("a VHD is a file; a device takes the disk itself", self.path, "leave --format vhd away")
+                    raise TargetError(
+                        "a VHD is a file; a device takes the disk itself", self.path, "leave --format vhd away"
+                    )
                 capacity = os.lseek(self._fd, 0, os.SEEK_END)
                 if capacity < self.size:
-                    raise TargetError("the device is smaller than the disk", f"{self.path}: {capacity} of {self.size} bytes")
+                    raise TargetError(
+                        "the device is smaller than the disk", f"{self.path}: {capacity} of {self.size} bytes"
+                    )
             else:
                 os.ftruncate(self._fd, self.size)
         except BaseException:
@@ -156,5 +162,7 @@ class FileTarget:
 
 def _target_error(what: str, value: str, error: OSError) -> TargetError | StoreFull:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(what, f"{value}: {error.strerror}", "free space, then issue the same restore again: it goes on")
+        return StoreFull(
+            what, f"{value}: {error.strerror}", "free space, then issue the same restore again: it goes on"
+        )
     return TargetError(what, f"{value}: {error.strerror}", "check the path, its file system and your rights to it")

@@ -45,7 +45,9 @@ def read_footer(footer: bytes, file_size: int, path: str) -> Footer | None:
         raise SourceError(f"a {_TYPES.get(kind, f'type {kind}')} VHD cannot be read", path, hint)
     if size != file_size - FOOTER_SIZE:
         what = f"{path}: footer says {size}, the file holds {file_size - FOOTER_SIZE}"
-        raise SourceError("a fixed VHD's footer does not fit its file", what, "the file is cut or was grown: make it anew")
+        raise SourceError(
+            "a fixed VHD's footer does not fit its file", what, "the file is cut or was grown: make it anew"
+        )
     return Footer(size, uuid.UUID(bytes=unique))
 
 
@@ -72,6 +74,19 @@ def make_footer(size: int, unique_id: uuid.UUID, time: float) -> bytes:
     """A fixed VHD's footer for a disk of `size` bytes; `time` in Unix seconds."""
     cylinders, heads, per_track = geometry(size)
     shape = cylinders << 16 | heads << 8 | per_track
-    fields = (COOKIE, 2, 0x00010000, 2**64 - 1, max(0, int(time) - _EPOCH), b"dmvr", 0x00010000, b"Wi2k", size, size, shape, FIXED)
+    fields = (
+        COOKIE,
+        2,
+        0x00010000,
+        2**64 - 1,
+        max(0, int(time) - _EPOCH),
+        b"dmvr",
+        0x00010000,
+        b"Wi2k",
+        size,
+        size,
+        shape,
+        FIXED,
+    )
     draft = _FOOTER.pack(*fields, 0, unique_id.bytes, 0)
     return _FOOTER.pack(*fields, _checksum(draft), unique_id.bytes, 0)

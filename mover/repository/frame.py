@@ -108,7 +108,9 @@ class FrameReader:
         if magic != MAGIC:
             raise Damaged("no frame begins here", place)
         if version != VERSION or flags & ~(FLAG_ZSTD | FLAG_SEALED):
-            raise UnsupportedFormat("a frame of an unknown version or with unknown flags", f"{place}: {version}, {flags}")
+            raise UnsupportedFormat(
+                "a frame of an unknown version or with unknown flags", f"{place}: {version}, {flags}"
+            )
         if kind_found != kind or found_id != chunk_id:
             raise Damaged("another frame stands where this one should", place)
         if stored != len(head) - HEADER_SIZE + len(body) or raw_length > MAX_RAW or any(head[7:8]) or any(head[20:24]):

@@ -124,7 +124,9 @@ def read_footer(footer: bytes | bytearray, size: int, name: str) -> Shape:
     if magic != MAGIC or xxh3_64_intdigest(bytes(footer[:-8])) != own:
         raise Damaged("an index run's footer is damaged", name)
     if version != VERSION or features:
-        raise UnsupportedFormat("an index run of an unknown version or with unknown features", f"{name}: {version}, {features}")
+        raise UnsupportedFormat(
+            "an index run of an unknown version or with unknown features", f"{name}: {version}, {features}"
+        )
     shape = Shape(records, writers, packs, blocks, filter_log, tail)
     if not MIN_FILTER_BITS <= filter_log <= 40 or shape.size != size or blocks != -(-records // BLOCK_RECORDS):
         raise Damaged("an index run's footer does not fit the run", name)
@@ -216,7 +218,9 @@ class ResidentRun:
 class RemoteRun:
     """A run too large to hold: filter and block table here, records fetched by blocks and kept a while."""
 
-    def __init__(self, name: str, shape: Shape, tail: Tail, fetch: Callable[[int, int], bytes | bytearray], cache: int = 64):
+    def __init__(
+        self, name: str, shape: Shape, tail: Tail, fetch: Callable[[int, int], bytes | bytearray], cache: int = 64
+    ):
         self._name = name
         self._shape = shape
         self._tail = tail

@@ -132,7 +132,9 @@ class KeyRing:
             tried += 1
             n, r, p = slot["n"], slot["r"], slot["p"]
             if slot.get("kdf") != "scrypt" or not (0 < n <= 1 << 20 and 0 < r <= 8 and 0 < p <= 4):
-                raise UnsupportedFormat("key slot with a derivation that is not supported", f"{slot.get('kdf')} {n},{r},{p}")
+                raise UnsupportedFormat(
+                    "key slot with a derivation that is not supported", f"{slot.get('kdf')} {n},{r},{p}"
+                )
             cipher = AESGCM(_stretch(password, bytes.fromhex(slot["salt"]), n, r, p))
             try:
                 plain = cipher.decrypt(

@@ -63,7 +63,9 @@ class MapReader:
 class _OpenPage:
     __slots__ = ("base", "entries", "unresolved")
 
-    def __init__(self, entries: list[MapEntry | None], base: list[MapEntry | None] | None, unresolved: set[int]) -> None:
+    def __init__(
+        self, entries: list[MapEntry | None], base: list[MapEntry | None] | None, unresolved: set[int]
+    ) -> None:
         self.entries = entries
         self.base = base
         self.unresolved = unresolved
@@ -187,4 +189,3 @@ def live_of(roots: Iterable[tuple[ChunkRef, Root]]) -> dict[PackName, int]:
                 for pack, size in slot.live.items():
                     live[pack] = live.get(pack, 0) + size
     return live
-

@@ -171,7 +171,9 @@ class Root:
             columns[2, where] = [place.length for place in places]
             ids[where] = np.frombuffer(b"".join(slot.ref.chunk_id for slot in stored), dtype="u1").reshape(-1, ID_SIZE)
             pair_counts[where] = [len(slot.live) for slot in stored]
-        pairs = np.array([(table.index(pack), live) for slot in stored for pack, live in slot.live.items()], dtype="<u4")
+        pairs = np.array(
+            [(table.index(pack), live) for slot in stored for pack, live in slot.live.items()], dtype="<u4"
+        )
         writers, packs, tables = table.encode()
         header = _ROOT.pack(
             b"DMRT",
@@ -193,7 +195,9 @@ class Root:
     @classmethod
     def decode(cls, data: bytes) -> Root:
         cursor = Cursor(data, "map root")
-        magic, version, flags, block_size, page_blocks, size, covered, count, writers, packs, pairs = cursor.fields(_ROOT)
+        magic, version, flags, block_size, page_blocks, size, covered, count, writers, packs, pairs = cursor.fields(
+            _ROOT
+        )
         _check_header(magic, b"DMRT", version, flags, "map root")
         root = cls(size, covered, [], block_size)
         if block_size != BLOCK_SIZE or page_blocks != PAGE_BLOCKS:

@@ -103,4 +103,6 @@ def request_class(name: str) -> str:
     top = name.split("/", 1)[0]
     if top == "packs":
         return "metadata-pack" if "-m" in name.rsplit("/", 1)[-1] else "data-pack"
-    return {"index": "index-run", "points": "session", "holds": "session", "gc": "collector-state"}.get(top, "descriptor")
+    return {"index": "index-run", "points": "session", "holds": "session", "gc": "collector-state"}.get(
+        top, "descriptor"
+    )

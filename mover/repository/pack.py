@@ -56,7 +56,9 @@ def read_footer(footer: bytes | bytearray, size: int, pack: PackName) -> tuple[i
     if magic != MAGIC or xxh3_64_intdigest(bytes(footer[:-8])) != checksum:
         raise Damaged("a pack's footer is damaged", pack.object)
     if version != VERSION or features:
-        raise UnsupportedFormat("a pack of an unknown version or with unknown features", f"{pack.object}: {version}, {features}")
+        raise UnsupportedFormat(
+            "a pack of an unknown version or with unknown features", f"{pack.object}: {version}, {features}"
+        )
     if at + count * ENTRY.size + FOOTER_SIZE != size or kind != (METADATA if pack.is_metadata else DATA):
         raise Damaged("a pack's footer does not fit the pack", pack.object)
     return at, count, directory_checksum

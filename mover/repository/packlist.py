@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from mover.errors import Damaged, UnsupportedFormat
 from mover.repository.maps import ChunkRef
@@ -55,7 +56,7 @@ def decode_list(data: bytes) -> list[tuple[PackName, int]]:
             raise cursor.damaged(f"writer {writer} of {writers}")
         found.append((PackName(bytes(names[48 * writer : 48 * writer + 48]), number), live))
     cursor.end()
-    if any(one[0] >= two[0] for one, two in zip(found, found[1:], strict=False)):
+    if any(one[0] >= two[0] for one, two in pairwise(found)):
         raise cursor.damaged("not ascending")
     return found
 
@@ -77,7 +78,9 @@ def decode_summary(data: bytes) -> list[tuple[ChunkRef, int, int]]:
     _check(magic, b"DMPS", version, "pack summary")
     names = cursor.packs(writers, packs)
     found = []
-    for pack, offset, length, number, live, chunk_id in _SUMMARY_ROW.iter_unpack(cursor.take(_SUMMARY_ROW.size * count)):
+    for pack, offset, length, number, live, chunk_id in _SUMMARY_ROW.iter_unpack(
+        cursor.take(_SUMMARY_ROW.size * count)
+    ):
         if pack >= packs:
             raise cursor.damaged(f"pack {pack} of {packs}")
         found.append((ChunkRef(chunk_id, Place(names[pack], offset, length)), number, live))

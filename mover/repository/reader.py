@@ -28,7 +28,11 @@ def read_chunk(store: Store, reader: FrameReader, ref: ChunkRef | MapEntry, kind
 
 
 def recover_chunk(
-    store: Store, reader: FrameReader, ref: ChunkRef | MapEntry, kind: Kind, error: ObjectNotFound | ShortObject | Damaged
+    store: Store,
+    reader: FrameReader,
+    ref: ChunkRef | MapEntry,
+    kind: Kind,
+    error: ObjectNotFound | ShortObject | Damaged,
 ) -> bytes:
     """Look where the collector moved the chunk; `error` says what was wrong with its place."""
     tried: set[PackName] = set()
@@ -39,7 +43,9 @@ def recover_chunk(
                 continue
             tried.add(pack)
             try:
-                entry = next((e for e in read_directory(store, pack) if e.chunk_id == ref.chunk_id and e.kind == kind), None)
+                entry = next(
+                    (e for e in read_directory(store, pack) if e.chunk_id == ref.chunk_id and e.kind == kind), None
+                )
                 if entry is not None:
                     data = store.read(pack.object, entry.offset, entry.length)
                     return reader.open(memoryview(data), ref.chunk_id, kind, f"{pack.object} at {entry.offset}")

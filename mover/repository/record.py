@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from blake3 import blake3
@@ -109,7 +108,12 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 
 def metadata_of(header: Header) -> dict[str, str]:
     """What listings show; written by the same request as the record."""
-    metadata = {"state": header.state, "resource": header.resource, "sequence": str(header.sequence), "flags": header.flags}
+    metadata = {
+        "state": header.state,
+        "resource": header.resource,
+        "sequence": str(header.sequence),
+        "flags": header.flags,
+    }
     if len(header.runs) <= MAX_LISTED_RUNS:
         metadata["runs"] = ",".join(f"{incarnation}:{count}" for incarnation, count in header.runs) or NO_RUNS
     return {key: value for key, value in metadata.items() if value}
@@ -140,7 +144,9 @@ def encode(header: Header, body: Body, keys: KeyRing) -> bytes:
     front += blake3(front).digest()
     data = front + (keys.point_mac(header.key_epoch, front) if header.key_epoch else bytes(MAC_SIZE))
     if len(data) > MAX_SIZE:
-        raise MoverError("a restore point's record would be too large", f"{len(data)} bytes", "use fewer disks in one point")
+        raise MoverError(
+            "a restore point's record would be too large", f"{len(data)} bytes", "use fewer disks in one point"
+        )
     return data
 
 
@@ -179,7 +185,9 @@ def _split(data: bytes, name: str) -> tuple[Header, bytes, bytes]:
     if magic != MAGIC or zero or FIXED.size + head_size + body_size != checked:
         raise Damaged("a record is malformed", name)
     if version != VERSION or features:
-        raise UnsupportedFormat("a record of an unknown version or with unknown features", f"{name}: {version}, {features}")
+        raise UnsupportedFormat(
+            "a record of an unknown version or with unknown features", f"{name}: {version}, {features}"
+        )
     body_at = FIXED.size + head_size
     try:
         header = msgspec.json.decode(data[FIXED.size : body_at], type=Header)

@@ -123,7 +123,9 @@ class Repository:
 
     def points(self, resource_name: str | None = None) -> Iterator[Point]:
         """Committed points, oldest first within a resource. A damaged record raises Damaged with its name."""
-        names = [entry.name for entry in self.point_entries(resource_name) if entry.metadata.get("state") == record.COMMITTED]
+        names = [
+            entry.name for entry in self.point_entries(resource_name) if entry.metadata.get("state") == record.COMMITTED
+        ]
         found = [self.read_point(name) for name in names]
         yield from sorted(found, key=lambda point: (point.body.resource_name, point.header.sequence, point.name))
 
@@ -157,7 +159,13 @@ class Repository:
     # -- sessions
 
     def begin(
-        self, *, resource_name: str, job: str, body: record.Body, flags: str = "", settings: SessionSettings | None = None
+        self,
+        *,
+        resource_name: str,
+        job: str,
+        body: record.Body,
+        flags: str = "",
+        settings: SessionSettings | None = None,
     ) -> Session | Finished:
         """See `open_session`."""
         if not resource_name or not job:
@@ -177,5 +185,3 @@ class Repository:
     def hold(self, point: Point) -> Hold | Unheld:
         """See `open_hold`."""
         return open_hold(self.store, self.keys, self.clock, point.name, self.descriptor.owner_epoch)
-
-
