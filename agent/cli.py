@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`data-mover`, the operator's command line: which verb, how an error is shown, which exit code.
+
+Every verb imports what it needs when it runs: `data-mover --help` and `points` start without the pipeline, and nothing of
+Azure is loaded for a repository in a directory. An exception that is no MoverError is a defect: a short message, exit code
+70, and its trace with DATA_MOVER_DEBUG=1 only, since nobody has looked at what stands in it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from agent.errors import EXIT_UNEXPECTED
+from agent.parser import Parser
+from mover.errors import Cancelled, MoverError
+
+DEBUG_VARIABLE = "DATA_MOVER_DEBUG"
+
+
+def build_parser() -> Parser:
+    from agent.verbs import jobs, repository
+
+    parser = Parser(
+        prog="data-mover",
+        description="Back up disks into repositories and restore them, byte for byte.",
+        epilog="Permissions, change maps, environment variables and exit codes: docs/operations.md.",
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for group in (repository, jobs):
+        group.add(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    from agent.console import Console
+    from agent.protocol import ErrorBody
+    from agent.verbs import Surroundings
+
+    words = sys.argv[1:] if argv is None else list(argv)
+    console = Console(json="--json" in words)
+    cancel = threading.Event()
+    try:
+        arguments = build_parser().parse_args(words)
+        console.json = arguments.json
+        with _interruptible(cancel):
+            code: int = arguments.run(arguments, Surroundings(console, cancel=cancel))
+            return code
+    except MoverError as error:
+        console.error(ErrorBody.of(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error(ErrorBody.of(Cancelled("interrupted")))
+        return Cancelled.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has enough (`data-mover points | head`). Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            import traceback
+
+            traceback.print_exc()
+        body = ErrorBody(
+            what="a defect in data-mover",
+            value=type(error).__name__,
+            hint=f"run it again with {DEBUG_VARIABLE}=1 and report what it prints",
+            exit_code=EXIT_UNEXPECTED,
+            type=type(error).__name__,
+        )
+        console.error(body)
+        return EXIT_UNEXPECTED
+
+
+@contextmanager
+def _interruptible(cancel: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for an orderly end; the second one does not ask."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        cancel.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

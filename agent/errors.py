@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong with commands and queues, in the terms of `mover.errors` (what, value, hint, exit code)."""
+
+from __future__ import annotations
+
+from mover.errors import MoverError, UsageError
+
+EXIT_UNEXPECTED = 70
+"""Exit code of a defect of ours (EX_SOFTWARE of sysexits.h): an exception that is no MoverError."""
+
+
+class CommandRefused(UsageError):
+    """The command is not carried out: malformed, of an unknown kind, of a newer schema, or expired. Nothing was done."""
+
+
+class QueueError(MoverError):
+    """The queue cannot be used as asked."""
+
+    exit_code = 7
+    hint_default = "check the queue's path, its disk's space and your rights to it"
+
+
+class StaleReceipt(QueueError):
+    """The message was given to another worker since, or is done: this one's work on it must stop."""
+
+    exit_code = 6
+    hint_default = "another worker has the command now; nothing is to be done here"
+
+
+class JobNotFound(MoverError):
+    exit_code = 4
+    hint_default = "`data-mover submit` prints the job of every command that it puts into the queue"

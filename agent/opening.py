@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A repository as a command names it, opened: the store with its wrappers, and the meter that counted from the first request.
+
+From inside out: the store, the meter (it counts attempts, which is what a store bills), retry, limit.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent import passwords
+from agent.protocol import Password, RepositoryReference
+from mover.clock import SYSTEM, Clock
+from mover.errors import ObjectNotFound, RepositoryNotFound, UsageError
+from mover.repository.names import request_class
+from mover.repository.repository import Repository
+from mover.store.base import Store
+from mover.store.limit import LimitStore
+from mover.store.meter import MeterStore
+from mover.store.open import open_store, redact
+from mover.store.retry import RetryStore
+
+CHECKPOINT_SECONDS = 30.0
+"""As `mover.backup.CHECKPOINT_SECONDS`, which costs an import of the whole pipeline."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker or a verb brings to every command: its own name, its environment, its limits.
+
+    `checkpoint_seconds`: the shortest time between two checkpoints. `bandwidth`: bytes a second, up and down each; None:
+    no limit. `cancel` ends waits for the store at once.
+    """
+
+    worker: str = ""
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    clock: Clock = SYSTEM
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    bandwidth: int | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Opened:
+    repository: Repository
+    meter: MeterStore
+
+
+def open_metered(url: str, settings: Settings) -> tuple[Store, MeterStore]:
+    """The store to use, and the meter within it."""
+    if "?" in url or "#" in url:
+        hint = "commands carry no secrets: give a SAS in the worker's DATA_MOVER_SAS or DATA_MOVER_SAS_FILE"
+        raise UsageError("a repository's URL with a query", redact(url), hint)
+    meter = MeterStore(open_store(url, settings.environ, settings.clock), request_class, settings.clock)
+    store: Store = RetryStore(meter, settings.clock, cancel=settings.cancel)
+    if settings.bandwidth is not None:
+        store = LimitStore(store, settings.bandwidth, settings.clock, cancel=settings.cancel)
+    return store, meter
+
+
+def open_repository(reference: RepositoryReference, settings: Settings) -> Opened:
+    """UsageError, WrongPassword, RepositoryNotFound (with the URL), Damaged, UnsupportedFormat, AccessDenied."""
+    store, meter = open_metered(reference.url, settings)
+    place = reference.password or passwords.default(settings.environ)
+    password = passwords.read(place, settings.environ) if place is not None else None
+    try:
+        return Opened(Repository.open(store, password=password, clock=settings.clock), meter)
+    except (RepositoryNotFound, ObjectNotFound):
+        raise RepositoryNotFound("there is no repository", redact(reference.url)) from None
+
+
+def reference(url: str, password: Password | None) -> RepositoryReference:
+    if not url:
+        hint = "give --repository URL, or set DATA_MOVER_REPOSITORY"
+        raise UsageError("no repository was named", "", hint)
+    return RepositoryReference(url=url, password=password)

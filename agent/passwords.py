@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a repository's password comes from: a file, a descriptor or the environment; never an argument, never a command.
+
+A password is read at the last moment and shown nowhere: errors name the place it was to come from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from agent.protocol import Password
+from mover.errors import UsageError
+
+VARIABLE, FILE_VARIABLE = "DATA_MOVER_PASSWORD", "DATA_MOVER_PASSWORD_FILE"
+LONGEST = 4096
+_HINT = "the file holds the password and nothing else, in UTF-8; a line's end at its end does not count"
+
+
+def reference(file: str | None, descriptor: str | None, environ: Mapping[str, str]) -> Password | None:
+    """What a verb was told: --password-file or --password-fd first, then the environment; None: nothing was said."""
+    if file is not None and descriptor is not None:
+        raise UsageError("a password from two places", "--password-file and --password-fd", "give one of them")
+    if descriptor is not None:
+        if not (descriptor.isascii() and descriptor.isdigit()):  # not shown: it may be the password itself
+            raise UsageError("not a descriptor's number", "--password-fd", "--password-fd 3 3< FILE")
+        return Password(file=f"/dev/fd/{int(descriptor)}")
+    if file is None:
+        return default(environ)
+    if not file:
+        raise UsageError("an empty path of a password file", "--password-file")
+    return Password(file=os.path.abspath(file))
+
+
+def default(environ: Mapping[str, str]) -> Password | None:
+    """What the environment of this process says, for commands that say nothing."""
+    if path := environ.get(FILE_VARIABLE):
+        return Password(file=os.path.abspath(path))
+    return Password(environment=VARIABLE) if environ.get(VARIABLE) else None
+
+
+def read(place: Password, environ: Mapping[str, str]) -> str:
+    """The password that `place` names."""
+    if place.environment is not None:
+        value = environ.get(place.environment, "")
+        if not value:
+            hint = f"set it in this process's environment, or name a file: --password-file, {FILE_VARIABLE}"
+            raise UsageError("the environment variable of the password is not set", place.environment, hint)
+        return value
+    path = place.file or ""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LONGEST + 1)
+    except OSError as error:
+        hint = "check the path and your rights to it"
+        raise UsageError("the password file cannot be read", f"{path}: {os.strerror(error.errno or 0)}", hint) from None
+    if len(data) > LONGEST:
+        raise UsageError("the password file is too large", f"{path}: over {LONGEST} bytes", _HINT)
+    data = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not data:
+        raise UsageError("the password file is empty", path, _HINT)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise UsageError("the password file is not UTF-8", path, _HINT) from None

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands to a worker and its events, as typed messages (design section 6). Pure: no queue, no repository, no clock.
+
+A command is decoded in two steps, so that an unknown kind and a newer schema get an answer of their own instead of being
+taken for damage. No message holds a secret: a password is named by the file or the environment variable that has it.
+Signature, sealed secrets and claim checks wrap these bytes; they are not here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from agent.errors import CommandRefused
+from mover.disk.changes import ChangeMap, check
+from mover.errors import MoverError, UsageError
+
+SCHEMA: Final = 1
+MAX_BYTES: Final = 128 * 1024 * 1024
+"""Of an encoded command: room for a configuration document of 64 MiB in base64, and change maps."""
+TOLERANCE: Final = timedelta(minutes=5)
+"""By which the clocks of the issuer and of the queue's host may differ before a command counts as expired."""
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+Path = Annotated[str, Meta(min_length=1, max_length=4096, pattern="^/")]
+"""Absolute: a worker has another working folder than whoever wrote the command."""
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of everything in a command."""
+
+
+# -- commands -------------------------------------------------------------------------------------------------------
+
+
+class Password(Strict, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the worker finds a repository's password: a file, or a variable of the worker's environment."""
+
+    file: Path | None = None
+    environment: Name | None = None
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.environment is None):
+            raise ValueError("a password is named by either `file` or `environment`")
+
+
+class RepositoryReference(Strict, frozen=True, kw_only=True):
+    """Without `password` the worker's own settings apply (docs/operations.md)."""
+
+    url: Name
+    password: Password | None = None
+
+
+class Disk(Strict, frozen=True, kw_only=True):
+    """`name` tells the disks of a resource apart; empty: the last part of the path."""
+
+    path: Path
+    name: Annotated[str, Meta(max_length=255)] = ""
+
+
+class BackupPayload(Strict, frozen=True, kw_only=True):
+    """`document`: the resource's configuration, any bytes (base64 in JSON). `memory` in bytes. `level` is zstd's."""
+
+    what: Literal["vm", "disk"]
+    repository: RepositoryReference
+    resource: Name
+    disks: Annotated[tuple[Disk, ...], Meta(min_length=1, max_length=256)]
+    changes: tuple[ChangeMap, ...] = ()
+    document: bytes | None = None
+    flags: Annotated[str, Meta(pattern="^D?W?M?Y?$")] = ""
+    level: Annotated[int, Meta(ge=1, le=19)] = 1
+    check: bool = True
+    memory: Annotated[int, Meta(ge=1)] = 1 << 30
+
+    def __post_init__(self) -> None:
+        try:
+            for one in self.changes:
+                check(one, one.disk)
+        except UsageError as error:
+            raise ValueError(f"{error.what}: {error.value}") from None
+        if len({one.disk for one in self.changes}) != len(self.changes):
+            raise ValueError("two change maps are of the same disk")
+
+
+class RestorePayload(Strict, frozen=True, kw_only=True):
+    """`disk` counts from 0. `document`: a path for the point's configuration document; None: it is not wanted."""
+
+    what: Literal["disk"]
+    repository: RepositoryReference
+    point: Name
+    to: Path
+    disk: Annotated[int, Meta(ge=0)] = 0
+    in_place: bool = False
+    verify: bool = False
+    format: Literal["raw", "vhd"] = "raw"
+    document: Path | None = None
+
+
+Payload = BackupPayload | RestorePayload
+PAYLOADS: Final[dict[str, type[BackupPayload] | type[RestorePayload]]] = {
+    "backup": BackupPayload,
+    "restore": RestorePayload,
+}
+
+
+class Command(Strict, frozen=True, kw_only=True):
+    """`job` is the same when a job is asked for again, `id` is not. `reply` names the queue that wants the events."""
+
+    schema: int
+    id: Identifier
+    job: Identifier
+    kind: str
+    issued: Annotated[datetime, Meta(tz=True)]
+    expires: Annotated[datetime, Meta(tz=True)] | None = None
+    reply: str | None = None
+    payload: Payload
+
+    @property
+    def subject(self) -> str:
+        """What the command is about, for people."""
+        return self.payload.resource if isinstance(self.payload, BackupPayload) else self.payload.point
+
+
+class _Opening(msgspec.Struct):
+    """What every schema has: enough to say why the rest is not understood, and to whom."""
+
+    schema: int
+    kind: str
+    id: str = ""
+    job: str = ""
+
+
+class _Envelope(Strict, frozen=True, kw_only=True):
+    """As `Command`, the payload still in bytes."""
+
+    schema: int
+    id: Identifier
+    job: Identifier
+    kind: str
+    issued: Annotated[datetime, Meta(tz=True)]
+    expires: Annotated[datetime, Meta(tz=True)] | None = None
+    reply: str | None = None
+    payload: msgspec.Raw
+
+
+def encode(message: Command | Event) -> bytes:
+    return msgspec.json.encode(message)
+
+
+def decode_command(data: bytes) -> Command:
+    """CommandRefused says what is wrong with it; its value never repeats what stands in the command's fields."""
+    if len(data) > MAX_BYTES:
+        raise CommandRefused("a command is too large", f"{len(data)} bytes", f"at most {MAX_BYTES} bytes are taken")
+    opening = _decode(data, _Opening)
+    if opening.schema != SCHEMA:
+        hint = (
+            f"this release knows schema {SCHEMA}: use a newer release" if opening.schema > SCHEMA else "write it anew"
+        )
+        raise CommandRefused("a command of a schema that this release does not know", opening.schema, hint)
+    if opening.kind not in PAYLOADS:
+        hint = f"this release knows: {', '.join(PAYLOADS)}"
+        raise CommandRefused("a command of an unknown kind", repr(opening.kind[:64]), hint)
+    envelope = _decode(data, _Envelope)
+    payload = _decode(envelope.payload, PAYLOADS[opening.kind], "payload")
+    if envelope.expires is not None and envelope.expires <= envelope.issued:
+        raise CommandRefused("a command that expires before it is issued", envelope.id)
+    fields = {name: getattr(envelope, name) for name in envelope.__struct_fields__}
+    return Command(**(fields | {"payload": payload}))
+
+
+def address(data: bytes) -> tuple[str, str]:
+    """(id, job) of a command that was refused, as far as they can be read: its answer bears them."""
+    try:
+        opening = msgspec.json.decode(data[:MAX_BYTES], type=_Opening)
+        return opening.id[:128], opening.job[:128]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return "", ""
+
+
+def check_expiry(command: Command, now: datetime) -> None:
+    """CommandRefused when its time is over by more than TOLERANCE."""
+    if command.expires is not None and now > command.expires + TOLERANCE:
+        raise CommandRefused("the command has expired", command.expires.isoformat(), "issue it again")
+
+
+def _decode(data: bytes | msgspec.Raw, kind: type[Any], within: str = "") -> Any:
+    hint = "`data-mover backup` and `restore` write a valid one with --print-command"
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        where = str(error).replace("`$", f"`$.{within}" if within else "`$")
+        raise CommandRefused("a command is malformed", where, hint) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CommandRefused("a command is not JSON", error, hint) from None
+    except RecursionError:
+        raise CommandRefused("a command is nested too deeply", f"{len(bytes(data))} bytes", hint) from None
+
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A MoverError as a message. `type` is its class, for programs."""
+
+    what: str
+    value: str = ""
+    hint: str = ""
+    exit_code: int
+    type: str = ""
+
+    @classmethod
+    def of(cls, error: MoverError) -> ErrorBody:
+        return cls(
+            what=error.what, value=error.value, hint=error.hint, exit_code=error.exit_code, type=type(error).__name__
+        )
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """`command` and `job` as the command named them, `time` by the worker's clock."""
+
+    command: str
+    job: str
+    time: datetime
+
+
+class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
+    """A worker has begun. `delivery` counts how often the queue has given the command out."""
+
+    kind: str
+    worker: str
+    delivery: int = 1
+
+
+class ProgressEvent(_Event, frozen=True, kw_only=True, tag="progress"):
+    """`done`, `total` in bytes of the stage, `rate` in bytes a second, `eta` in seconds."""
+
+    stage: str
+    done: int
+    total: int
+    rate: float
+    eta: float | None
+
+
+class LogItem(_Event, frozen=True, kw_only=True, tag="log"):
+    """A line of the job's log, with the product's fields: `duration` in seconds, since `start`."""
+
+    status: Literal["running", "success", "warning", "error"]
+    message: str
+    resource: str
+    start: datetime
+    duration: float = 0.0
+
+
+class Result(_Event, frozen=True, kw_only=True, tag="result"):
+    """The last event of a command. `warning` is success with `notes`. `api_calls`: operation -> class -> figures."""
+
+    kind: str
+    status: Literal["success", "warning", "failed", "cancelled"]
+    resource: str = ""
+    point: str | None = None
+    parent: str | None = None
+    already: bool = False
+    resumed: bool = False
+    error: ErrorBody | None = None
+    notes: tuple[str, ...] = ()
+    statistics: dict[str, float] = {}
+    api_calls: dict[str, dict[str, dict[str, float]]] = {}
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        return self.error.exit_code if self.error is not None else 0
+
+
+Event = Accepted | ProgressEvent | LogItem | Result
+
+
+def decode_event(data: bytes) -> Event:
+    event: Event = msgspec.json.decode(data, type=Event)
+    return event
