@@ -18,9 +18,11 @@ from mover.errors import (
 from mover.repository import record
 from mover.repository.collector_state import CollectorState
 from mover.repository.descriptor import TIERS, Descriptor
+from mover.repository.frame import FrameReader
 from mover.repository.hold import Hold, Unheld, open_hold
-from mover.repository.keys import KeyRing
+from mover.repository.keys import KeyRing, Kind
 from mover.repository.names import COLLECTOR_STATE, DESCRIPTOR, random_id
+from mover.repository.reader import read_chunk
 from mover.repository.session import Finished, Session, SessionSettings, open_session
 from mover.store.base import Entry, Store
 
@@ -155,6 +157,13 @@ class Repository:
         if len(names) > 1:
             raise UsageError("more than one restore point begins so", identifier, "give more of its id")
         return self.read_point(names[0])
+
+    def read_document(self, point: Point, name: str) -> bytes:
+        """A document of the point ("configuration"); PointNotFound when it has none of that name."""
+        if name not in point.header.documents:
+            raise PointNotFound("the restore point has no such document", f"{point.id}: {name}")
+        ref = record.place_from_json(point.header.documents[name])
+        return read_chunk(self.store, FrameReader(self.keys), ref, Kind.DOCUMENT)
 
     # -- sessions
 

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks for tests: in memory, with identities and snapshots that the test chooses; and repositories to put them in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from mover.backup import Backup, BackupRequest, BackupResult, BackupSettings
+from mover.clock import SYSTEM, Clock
+from mover.disk.target import FileTarget
+from mover.progress import Progress
+from mover.repository.repository import Repository
+from mover.restore import Restore, RestoreResult, RestoreSettings
+
+MIB = 1 << 20
+
+
+class MemoryDisk:
+    """A disk in memory. Blocks of zeros count as unallocated when `sparse`. `reads` lists the blocks that were read."""
+
+    def __init__(self, size: int, *, name: str = "disk", identity: str = "", sparse: bool = True) -> None:
+        self.data = bytearray(size)
+        self.name = name
+        self.identity = identity or name
+        self.size = size
+        self.sector_size = 512
+        self.snapshot: str | None = None
+        self.source: str | None = None
+        self.sparse = sparse
+        self.reads: list[int] = []
+        self.on_read: Callable[[int], None] = lambda offset: None
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        if not self.sparse:
+            yield 0, self.size
+            return
+        for at in range(0, self.size, MIB):
+            if any(self.data[at : at + MIB]):
+                yield at, min(MIB, self.size - at)
+
+    def read_into(self, offset: int, buffers: Sequence[bytearray | memoryview]) -> None:
+        self.on_read(offset)
+        for buffer in buffers:
+            self.reads.append(offset // MIB)
+            buffer[:] = self.data[offset : offset + len(buffer)]
+            offset += len(buffer)
+
+    def check_unchanged(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    # -- changes
+
+    def fill(self, rng: random.Random, blocks: Sequence[int]) -> None:
+        """Half-compressible content, different for every block."""
+        for block in blocks:
+            end = min((block + 1) * MIB, self.size)
+            half = (end - block * MIB) // 2
+            self.data[block * MIB : block * MIB + half] = rng.randbytes(half)
+            self.data[block * MIB + half : end] = bytes([block % 251 + 1]) * (end - block * MIB - half)
+
+    def clear(self, blocks: Sequence[int]) -> None:
+        for block in blocks:
+            end = min((block + 1) * MIB, self.size)
+            self.data[block * MIB : end] = bytes(end - block * MIB)
+
+
+def quiet(clock: Clock = SYSTEM, notes: list[str] | None = None) -> Progress:
+    return Progress(clock, note=(notes if notes is not None else []).append)
+
+
+def back_up(
+    repository: Repository,
+    job: str,
+    *disks: MemoryDisk,
+    resource: str = "vm",
+    settings: BackupSettings | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    **request: object,
+) -> BackupResult:
+    made = BackupRequest(resource, job, list(disks), **request)  # type: ignore[arg-type]
+    progress = quiet(repository.clock)
+    return Backup(repository, made, settings or BackupSettings(workers=2), progress, cancelled, seed=1).run()
+
+
+def restore(repository: Repository, point: str, path: str, disk: int = 0, **target: bool) -> RestoreResult:
+    job = Restore(repository, repository.find_point(point), disk, RestoreSettings(verify=True), quiet(repository.clock))
+    opened = FileTarget(path, job.size, **target)
+    try:
+        return job.run(opened)
+    finally:
+        opened.close()
