@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A store in a container of Azure Blob Storage, or in a folder of one. Any cloud, private endpoint, or emulator.
 
-Objects and records are block blobs, each written by one Put Blob, leased and listed by the SDK's clients; reads are
-`azure_reads`. The SDK's own retries are off: `retry` repeats, above this. Accounts with a hierarchical namespace are
-not supported: they list in another order, and a listing that does not ascend is refused.
+Objects and records are block blobs, each written by one Put Blob; writes, deletions and leases go through the SDK's
+clients, reads and listings through `azure_reads`. The SDK's own retries are off: `retry` repeats, above this. Accounts
+with a hierarchical namespace are not supported (`azure_listing`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from mover.errors import (
     ObjectExists,
     ObjectNotFound,
     ShortObject,
-    StoreError,
     UsageError,
 )
 from mover.store.azure_credentials import Credential, Sas, for_sdk
 from mover.store.azure_errors import from_answer, seconds
+from mover.store.azure_listing import list_blobs
 from mover.store.azure_location import parse_location
 from mover.store.azure_reads import AzureReads, failed
 from mover.store.azure_transport import CONNECT_SECONDS, ca_bundle
-from mover.store.base import NAME_PART, Buffer, Entry, Record, Store, Written, check_name, check_prefix
+from mover.store.base import Buffer, Entry, Record, Store, Written, check_name, check_prefix
 from mover.store.record_rules import RECORD_LIMIT, check_lease_seconds, check_record
 
 T = TypeVar("T")
@@ -126,26 +126,7 @@ class AzureBlobStore(Store):
     # -- both
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        return self._list(check_prefix(prefix))
-
-    def _list(self, prefix: str) -> Iterator[Entry]:
-        folder = self._location.folder
-        pages = self._container.list_blobs(
-            name_starts_with=folder + prefix, include=["metadata"], results_per_page=self._page
-        ).by_page()
-        last = ""
-        while (page := self._ask(prefix, lambda: next(pages, None))) is not None:
-            for blob in page:
-                name = blob.name[len(folder) :]
-                if name <= last:
-                    raise StoreError(
-                        "the store does not list names in ascending order", name,
-                        "an account with a hierarchical namespace cannot hold a repository",
-                    )  # fmt: skip
-                last = name
-                # What is not a name of ours is somebody else's, in a folder that we share.
-                if all(map(NAME_PART.match, name.split("/"))):
-                    yield Entry(name, blob.size, {key.lower(): value for key, value in (blob.metadata or {}).items()})
+        return list_blobs(self._reads, self._location, check_prefix(prefix), self._page)
 
     def delete(self, name: str, *, etag: str | None = None, lease: str | None = None) -> None:
         blob = self._blob(name)

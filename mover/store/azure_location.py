@@ -31,10 +31,14 @@ class ContainerLocation:
     @property
     def url(self) -> str:
         """The container's URL and the folder, without any secret."""
-        return f"{self.account_url}/{self.container}/{quote(self.folder)}".rstrip("/")
+        return f"{self.container_url}/{quote(self.folder)}".rstrip("/")
+
+    @property
+    def container_url(self) -> str:
+        return f"{self.account_url}/{self.container}"
 
     def object_url(self, name: str) -> str:
-        return f"{self.account_url}/{self.container}/{quote(self.folder + name)}"
+        return f"{self.container_url}/{quote(self.folder + name)}"
 
 
 def parse_location(url: str) -> ContainerLocation:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads of blobs through an azure-core pipeline of public policies, over `azure_transport`, into the caller's buffer.
+"""Reads, of blobs and of listings' pages, through an azure-core pipeline of public policies over `azure_transport`.
 
-One request a call, nothing repeated. A body that ends early is StoreUnavailable (the connection broke); an answer that
-says the object is shorter is ShortObject. Everything but reads goes through the SDK's clients (`azure`).
+One request a call, nothing repeated, and a range goes into the caller's buffer. A body that ends early is
+StoreUnavailable (the connection broke); an answer that says the object is shorter is ShortObject. Writes, deletions and
+leases go through the SDK's clients (`azure`).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError
@@ -44,7 +46,7 @@ class AzureReads:
                 raise ShortObject(f"the object has {found[3]} bytes, {offset}+{target.nbytes} were asked for", name)
             self._fill(name, answer, target)
 
-    def read_whole(self, name: str, most: int) -> tuple[bytes, dict[str, str]]:
+    def read_whole(self, name: str, most: int) -> tuple[bytes, Mapping[str, str]]:
         """Content and headers of one moment; StoreError when there are more bytes than `most`."""
         with self._ask(name, "GET", {}) as answer:
             size = self._length(name, answer)
@@ -52,11 +54,20 @@ class AzureReads:
                 raise StoreError(f"{size} bytes are more than a record has", name)
             target = bytearray(size)
             self._fill(name, answer, memoryview(target))
-            return bytes(target), dict(answer.headers)
+            return bytes(target), answer.headers
 
     def size(self, name: str) -> int:
         with self._ask(name, "HEAD", {}) as answer:
             return self._length(name, answer)
+
+    def read_url(self, name: str, url: str) -> bytes:
+        """The body of an answer that may be chunked; `name` is what errors are about."""
+        with self._ask(name, "GET", {}, url) as answer:
+            try:
+                return answer.read()
+            except AzureError as error:
+                problem = failed(name, error)
+            raise problem
 
     def is_there(self, name: str) -> bool:
         try:
@@ -68,8 +79,9 @@ class AzureReads:
     def close(self) -> None:
         self._transport.close()
 
-    def _ask(self, name: str, method: str, headers: dict[str, str]) -> Answer:
-        request = HttpRequest(method, self._location.object_url(name), headers={"x-ms-version": VERSION} | headers)
+    def _ask(self, name: str, method: str, headers: dict[str, str], url: str = "") -> Answer:
+        url = url or self._location.object_url(name)
+        request = HttpRequest(method, url, headers={"x-ms-version": VERSION} | headers)
         try:
             answer = self._pipeline.run(request).http_response
         except AzureError as error:
