@@ -41,7 +41,7 @@ class Console:
         self._live = not json and self._err.isatty()
         self._line_open = False
         self._said_at = float("-inf")
-        self._stage = ""
+        self._said: set[str] = set()
 
     # -- results
 
@@ -82,16 +82,22 @@ class Console:
             self._err.write(printable(text) + "\n")
         self._err.flush()
 
+    def _say_once(self, text: str) -> None:
+        """What was said already is not repeated: a command that waits for a lease comes back every few seconds."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
+
     def event(self, event: Event) -> None:
         if self.json:
             self._err.write(encode(event).decode() + "\n")
             self._err.flush()
         elif isinstance(event, ProgressEvent):
             self._progress(event)
-        elif isinstance(event, LogItem) and event.status in ("warning", "error"):
-            self.say(f"{event.status}: {event.message}")
+        elif isinstance(event, LogItem) and event.status != "success":
+            self._say_once(event.message if event.status == "running" else f"{event.status}: {event.message}")
         elif isinstance(event, Accepted) and event.delivery > 1:
-            self.say(f"worker {event.worker} has taken the command over (delivery {event.delivery})")
+            self._say_once(f"worker {event.worker} has the command now")
 
     def _progress(self, event: ProgressEvent) -> None:
         text = progress_line(event)

@@ -172,15 +172,6 @@ def decode_command(data: bytes) -> Command:
     return Command(**(fields | {"payload": payload}))
 
 
-def address(data: bytes) -> tuple[str, str]:
-    """(id, job) of a command that was refused, as far as they can be read: its answer bears them."""
-    try:
-        opening = msgspec.json.decode(data[:MAX_BYTES], type=_Opening)
-        return opening.id[:128], opening.job[:128]
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return "", ""
-
-
 def check_expiry(command: Command, now: datetime) -> None:
     """CommandRefused when its time is over by more than TOLERANCE."""
     if command.expires is not None and now > command.expires + TOLERANCE:
