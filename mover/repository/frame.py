@@ -122,6 +122,8 @@ class FrameReader:
             nonce = bytes(head[HEADER_SIZE:])
             try:
                 content = self._keys.frame_cipher(epoch, chunk_id).decrypt(nonce, body, head[:CHECKSUM_AT])
+            except Damaged as error:  # no such key
+                raise Damaged(error.what, f"epoch {error.value}, {place}") from None
             except (InvalidTag, ValueError):
                 raise Damaged("a frame's seal is broken", place) from None
         elif epoch:
