@@ -242,6 +242,7 @@ class _Disk:
         self._pacing = pacing
         self._blocks = -(-source.size // BLOCK_SIZE)
         self._statistics = Statistics()
+        self._covered = 0
 
     def run(self) -> _Done:
         parent = self._parent_map()
@@ -475,12 +476,15 @@ class _Disk:
 
     def _checkpoint(self, builder: MapBuilder) -> None:
         """I2: packs, run, record. The map is taken first, so all that it names is handed to the packers before they flush."""
+        self._pacing.done()
+        if builder.covered() == self._covered:
+            return  # nothing that a resume would gain
         root = builder.snapshot()
+        self._covered = root.covered
         self._session.data.flush()
         ref = self._session.add_metadata(Kind.ROOT, root.encode())
         state = record.DiskState(record.place_to_json(ref), root.size, root.covered)
         self._session.checkpoint([*self._backup.states()[: self._number], state])
-        self._pacing.done()
 
     def _store_page(self, raw: bytes) -> ChunkRef:
         return self._session.add_metadata(Kind.PAGE, raw)
