@@ -24,7 +24,7 @@ DEBUG_VARIABLE = "DATA_MOVER_DEBUG"
 
 
 def build_parser() -> Parser:
-    from agent.verbs import jobs, queue, repository
+    from agent.verbs import demo, jobs, queue, repository
 
     parser = Parser(
         prog="data-mover",
@@ -32,7 +32,7 @@ def build_parser() -> Parser:
         epilog="Permissions, change maps, environment variables and exit codes: docs/operations.md.",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for group in (repository, jobs, queue):
+    for group in (repository, jobs, queue, demo):
         group.add(verbs)
     return parser
 

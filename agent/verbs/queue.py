@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import JobNotFound
@@ -83,8 +83,13 @@ def run_watch(arguments: argparse.Namespace, around: Surroundings) -> int:
     return next((result.exit_code for result in results if result.exit_code), 0)
 
 
-def follow(queue: SqliteQueue, jobs: list[str], around: Surroundings) -> list[Result]:
-    """The jobs' results, in the order of `jobs`. JobNotFound for one that the queue has never seen."""
+def follow(
+    queue: SqliteQueue, jobs: list[str], around: Surroundings, look: Callable[[], None] = lambda: None
+) -> list[Result]:
+    """The jobs' results, in the order of `jobs`. JobNotFound for one that the queue has never seen.
+
+    `look` is called between two looks at the queue; what it raises ends the following.
+    """
     from agent.protocol import Result
 
     for job in jobs:
@@ -110,6 +115,7 @@ def follow(queue: SqliteQueue, jobs: list[str], around: Surroundings) -> list[Re
                 ended.add(job)
         if len(ended) == len(jobs):
             break
+        look()
         if around.clock.wait(around.cancel, LOOK_SECONDS):
             value = ", ".join(job for job in jobs if job not in ended)
             raise Cancelled("no longer watching", value, "the jobs go on; watch them again at any time")

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo does, step by step, and what it checks. Every check that fails makes the demo fail."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from agent.console import Console, calls
+from agent.demo.disk import DemoDisk, check_tools, is_sound, sha256
+from agent.demo.workers import WorkerProcess
+from agent.figures import format_duration, format_size
+from agent.opening import Settings, open_repository
+from agent.protocol import (
+    BackupPayload,
+    Command,
+    Disk,
+    Password,
+    Payload,
+    RepositoryReference,
+    RestorePayload,
+    Result,
+    encode,
+)
+from agent.queue_sqlite import SqliteQueue
+from agent.verbs import Surroundings
+from agent.verbs.queue import follow
+from agent.verbs.target import make_command
+from mover.clock import Clock
+from mover.errors import Cancelled, MoverError
+from mover.repository import record
+from mover.repository.repository import Repository
+
+RESOURCE = "demo-vm"
+VISIBILITY, CHECKPOINT, BANDWIDTH = "3", "1", "48MiB"
+"""The workers' settings: a dead worker's command shows again soon, checkpoints come soon, and the worker that is to be
+killed stores so slowly that there is a middle to kill it in."""
+LOOK_SECONDS, PATIENCE_SECONDS = 0.02, 120.0
+
+
+class CheckFailed(MoverError):
+    """The demo cannot go on."""
+
+    hint_default = "run it again with --keep and look at the workers' logs"
+
+
+@dataclass
+class Step:
+    """A line of the table; sizes in bytes, None: does not apply."""
+
+    what: str
+    read: int | None = None
+    unchanged: int | None = None
+    stored: int | None = None
+    saved: float | None = None
+    api_calls: int | None = None
+    seconds: float = 0.0
+    verdict: str = ""
+
+
+@dataclass
+class Check:
+    what: str
+    passed: bool
+
+
+@dataclass
+class Story:
+    """One demo in one empty folder."""
+
+    folder: Path
+    console: Console
+    clock: Clock
+    cancel: threading.Event
+    steps: list[Step] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+    points: dict[str, str] = field(default_factory=dict)
+    used: list[int] = field(default_factory=list)
+    _workers: list[WorkerProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.disk = DemoDisk(self.folder / "disk.img", self.folder)
+        self._password = Password(file=str(self.folder / "password"))
+        self._reference = RepositoryReference(url=(self.folder / "repository").as_uri(), password=self._password)
+        self._settings = Settings(clock=self.clock, cancel=self.cancel)
+        self._around = Surroundings(self.console, self._settings.environ, self.clock, self.cancel)
+
+    def play(self) -> bool:
+        """All of it; true when every check passed."""
+        check_tools()
+        self._make()
+        self._queue = SqliteQueue(self.folder / "queue.db", self.clock)
+        try:
+            first = self._worker("worker-1")
+            self._backup("1", "full backup")
+            with self._step("change the disk"):
+                self.disk.change()
+            self._backup("2", "incremental backup")
+            self._check("the worker ends in good order when it is told to", first.stop() == 0)
+            self._interrupted()
+            self._restore("3")
+            self._repository_as_it_should_be()
+        finally:
+            for worker in self._workers:
+                worker.stop()
+            self._queue.close()
+        return all(check.passed for check in self.checks)
+
+    # -- the steps
+
+    def _make(self) -> None:
+        with self._step("make a disk of this machine's files") as step:
+            count, size = self.disk.make()
+            step.verdict = f"{count} files, {format_size(size)}"
+        with self._step("make an encrypted repository"):
+            place = Path(self._password.file or "")
+            place.touch(0o600)
+            place.write_text(secrets.token_urlsafe(24) + "\n")
+            password = place.read_text().strip()
+            (self.folder / "repository").mkdir()
+            from agent.opening import open_metered
+
+            store, _ = open_metered(self._reference.url, self._settings)
+            Repository.create(store, password=password, hint="it is in the file beside it", clock=self.clock)
+
+    def _backup(self, name: str, what: str) -> None:
+        result = self._follow(what, self._submit(self._backup_command(name)))
+        self._backed_up(name, what, result)
+
+    def _backup_command(self, name: str) -> Command:
+        self.hashes[name] = sha256(self.disk.image)
+        self.used.append(self.disk.in_use())
+        disks = (Disk(path=str(self.disk.image), name="os"),)
+        payload = BackupPayload(what="disk", repository=self._reference, resource=RESOURCE, disks=disks)
+        return self._command("backup", f"demo-backup-{name}", payload)
+
+    def _backed_up(self, name: str, what: str, result: Result) -> None:
+        figures = result.statistics
+        used = figures["read"] + figures["skipped"]
+        self.steps.append(
+            Step(
+                what,
+                read=int(figures["read"]),
+                unchanged=int(figures["unchanged"] + figures["skipped"]),
+                stored=int(figures["stored"]),
+                saved=1 - figures["stored"] / used if used else None,
+                api_calls=calls(result),
+                seconds=result.seconds,
+                verdict=f"point {(result.point or '')[:8]}{', resumed' if result.resumed else ''}",
+            )
+        )
+        self.points[name] = result.point or ""
+        self._check(f"backup {name} ended as a success", result.status == "success")
+
+    def _interrupted(self) -> None:
+        """The third backup: killed after a checkpoint, gone on with by another worker, which meanwhile restores the others."""
+        with self._step("add 256 MiB of new data"):
+            self.disk.grow()
+        victim = self._worker("worker-2", "--bandwidth", BANDWIDTH)
+        command = self._backup_command("3")
+        allocated = self.used[-1]
+        self._submit(command)
+        covered = self._kill_after_checkpoint(victim, command.job)
+        repository = open_repository(self._reference, self._settings).repository
+        listed = [point.id for point in repository.points(RESOURCE)]
+        self._check("no half restore point is listed", listed == [self.points["1"], self.points["2"]])
+        self._worker("worker-3")
+        self._restore("1")
+        self._restore("2")
+        self.console.say(
+            "the dead worker's lease on its session lapses a minute after its last sign of life; then it goes on"
+        )
+        result = self._follow("the killed backup, resumed", command)
+        self._backed_up("3", "the same backup, resumed by worker-3", result)
+        read = int(result.statistics["read"])
+        self._check("the killed backup was resumed", result.resumed and not result.already)
+        self._check("what was checkpointed was not read again", read < allocated and covered > 0)
+
+    def _kill_after_checkpoint(self, worker: WorkerProcess, job: str) -> int:
+        """SIGKILL as soon as a checkpoint covers a part of the disk; the blocks that it covers."""
+        repository = open_repository(self._reference, self._settings).repository
+        began = self.clock.monotonic()
+        name = ""
+        while True:
+            worker.check()
+            for entry in repository.point_entries(RESOURCE):
+                if entry.metadata.get("state") == record.OPEN:
+                    name = entry.name
+            if name:
+                header, _ = record.decode(repository.store.read_record(name).data, name, repository.keys)
+                covered = header.disks[0].covered if header.disks else 0
+                if header.state != record.OPEN:
+                    raise CheckFailed("the backup that was to be killed ended before it could be", header.state)
+                if covered and header.runs:
+                    worker.kill()
+                    break
+            if self.clock.monotonic() - began > PATIENCE_SECONDS:
+                raise CheckFailed("no checkpoint was written", f"in {PATIENCE_SECONDS:g} s")
+            self._wait(LOOK_SECONDS)
+        header, _ = record.decode(repository.store.read_record(name).data, name, repository.keys)
+        self._check("the worker was killed in the middle: its session is open", header.state == record.OPEN)
+        step = Step("third backup, its worker killed (kill -9)", seconds=self.clock.monotonic() - began)
+        step.verdict = f"{header.disks[0].covered} blocks are safe in a checkpoint"
+        self.steps.append(step)
+        return header.disks[0].covered
+
+    def _restore(self, name: str) -> None:
+        to = self.folder / f"restored-{name}.img"
+        payload = RestorePayload(what="disk", repository=self._reference, point=self.points[name], to=str(to))
+        result = self._follow(
+            f"restore {name}", self._submit(self._command("restore", f"demo-restore-{name}", payload))
+        )
+        same, sound = sha256(to) == self.hashes[name], is_sound(to)
+        self._check(f"restore {name} is the disk as it was, by SHA-256", same)
+        self._check(f"restore {name} is a sound file system, by e2fsck -fn", sound)
+        verdict = f"{'same SHA-256' if same else 'NOT THE SAME'}, {'e2fsck finds nothing' if sound else 'NOT SOUND'}"
+        self.steps.append(
+            Step(
+                f"restore point {name}",
+                read=int(result.statistics["fetched"]),
+                api_calls=calls(result),
+                seconds=result.seconds,
+                verdict=verdict,
+            )
+        )
+        to.unlink()
+
+    def _repository_as_it_should_be(self) -> None:
+        repository = open_repository(self._reference, self._settings).repository
+        listed = [point.id for point in repository.points(RESOURCE)]
+        self._check(
+            "the repository lists three restore points, oldest first", listed == [self.points[n] for n in "123"]
+        )
+
+    # -- queue, workers, checks
+
+    def _command(self, kind: str, job: str, payload: Payload) -> Command:
+        return make_command(kind, job, payload, self.clock)
+
+    def _submit(self, command: Command) -> Command:
+        self._queue.put(encode(command), command=command.id, job=command.job)
+        return command
+
+    def _follow(self, what: str, command: Command) -> Result:
+        """The command's result; CheckFailed when it is an error, WorkerEnded when nobody is there to carry it out."""
+        result = follow(self._queue, [command.job], self._around, self._workers[-1].check)[0]
+        if result.error is not None:
+            raise CheckFailed(f"{what} failed: {result.error.what}", result.error.value, result.error.hint)
+        return result
+
+    def _worker(self, name: str, *options: str) -> WorkerProcess:
+        queue = self.folder / "queue.db"
+        worker = WorkerProcess(name, queue, "--visibility", VISIBILITY, "--checkpoint-seconds", CHECKPOINT, *options)
+        self._workers.append(worker)
+        self.console.say(f"{name} started: process {worker.pid}, data-mover-agent --queue {queue}")
+        return worker
+
+    def _check(self, what: str, passed: bool) -> None:
+        self.checks.append(Check(what, passed))
+        self.console.say(f"{'ok' if passed else 'FAILED'}: {what}")
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[Step]:
+        if self.cancel.is_set():
+            raise Cancelled("the demo was interrupted", what, "run it again")
+        self.console.say(f"{what} ...")
+        began = self.clock.monotonic()
+        step = Step(what)
+        yield step
+        step.seconds = self.clock.monotonic() - began
+        self.steps.append(step)
+
+    def _wait(self, seconds: float) -> None:
+        if self.clock.wait(self.cancel, seconds):
+            raise Cancelled("the demo was interrupted", "", "run it again")
+
+    # -- the table
+
+    def show(self) -> None:
+        passed = all(check.passed for check in self.checks)
+        if self.console.json:
+            document = {
+                "ok": passed,
+                "steps": [asdict(step) for step in self.steps],
+                "checks": [asdict(check) for check in self.checks],
+            }
+            self.console.document(document)
+            return
+        columns = ("Step", "Read", "Unchanged", "Stored", "Saved", "API calls", "Time", "Verdict")
+        self.console.table(columns, map(_cells, self.steps), right=columns[1:-1])
+        stored = sum(path.stat().st_size for path in (self.folder / "repository").rglob("*") if path.is_file())
+        used = sum(self.used)
+        text = f"{len(self.used)} restore points of {format_size(used)} in use take {format_size(stored)} in the repository"
+        self.console.line(f"{text}: {100 * (1 - stored / used):.1f} % saved")
+        failed = [check.what for check in self.checks if not check.passed]
+        for what in failed:
+            self.console.line(f"FAILED: {what}")
+        self.console.line(f"{len(self.checks) - len(failed)} of {len(self.checks)} checks passed")
+
+
+def _cells(step: Step) -> list[str]:
+    def size(value: int | None) -> str:
+        return "" if value is None else format_size(value)
+
+    saved = "" if step.saved is None else f"{100 * step.saved:.1f} %"
+    api_calls = "" if step.api_calls is None else str(step.api_calls)
+    figures = [size(step.read), size(step.unchanged), size(step.stored), saved, api_calls]
+    return [step.what, *figures, format_duration(step.seconds), step.verdict]
+
+
+def free_bytes(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
