@@ -60,16 +60,19 @@ class LeasedRecord:
     def create(self) -> bool:
         """Put the record if its name is free; true when it is ours now (an answer that was lost included, I11)."""
         data = record.encode(self.header, self.body, self._keys)
-        try:
-            written = self._store.create_record(self.name, data, record.metadata_of(self.header))
-        except ObjectExists:
-            found = self._store.read_record(self.name)
-            if record.decode_header(found.data, self.name).write_id not in self._issued:
-                return False
+        while True:
+            try:
+                written = self._store.create_record(self.name, data, record.metadata_of(self.header))
+                self._etag, self.store_time = written.etag, written.time
+                return True
+            except ObjectExists:
+                pass
+            try:
+                found = self._store.read_record(self.name)
+            except ObjectNotFound:
+                continue  # the collector deleted an expired point between the two: the name is free again
             self._etag, self.store_time = found.etag, found.time
-        else:
-            self._etag, self.store_time = written.etag, written.time
-        return True
+            return record.decode_header(found.data, self.name).write_id in self._issued
 
     def acquire(self) -> Record:
         """Lease the record and read it; SessionBusy while another's lease is active."""
@@ -136,7 +139,10 @@ class LeasedRecord:
             except ObjectNotFound:
                 raise self._lose("its record is gone") from None
             except (ConditionFailed, LeaseLost, LeaseConflict) as error:
-                found = self._store.read_record(self.name)
+                try:
+                    found = self._store.read_record(self.name)
+                except ObjectNotFound:
+                    raise self._lose("its record is gone") from None
                 there = record.decode_header(found.data, self.name)
                 if there.write_id == wanted.write_id:  # I11: the write had happened, its answer was lost
                     self._etag, self.store_time = found.etag, found.time

@@ -423,12 +423,16 @@ def open_session(
         key_epoch=keys.epoch,
     )
     leased = LeasedRecord(store, keys, clock, header, body)
-    if not leased.create():
-        there = record.decode_header(store.read_record(name).data, name)
+    while not leased.create():
+        try:
+            there = record.decode_header(store.read_record(name).data, name)
+        except ObjectNotFound:
+            continue  # deleted by the collector since: the name is free again
         if there.state == record.COMMITTED:
             return Finished(name, there)
         if there.state != record.OPEN:
             raise SessionEnded("this job was aborted", name)
+        break
     try:
         found = leased.acquire()
     except ObjectNotFound:
