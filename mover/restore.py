@@ -21,12 +21,13 @@ from mover.errors import (
     PointGone,
     PointNotFound,
     ShortObject,
+    UnsupportedFormat,
     UsageError,
     VerifyFailed,
 )
 from mover.progress import Progress
 from mover.repository.frame import FrameReader
-from mover.repository.hold import Keeper
+from mover.repository.hold import Keeper, Unheld
 from mover.repository.keys import Kind
 from mover.repository.map_store import MapReader
 from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, MapEntry, Page
@@ -106,10 +107,8 @@ class Restore:
         """Until the target holds the disk, byte for byte, durably."""
         repository = self._repository
         hold = repository.hold(self._point)
-        if not hold.held:
-            self._note(
-                "the repository may only be read: the restore point is not held, retention could delete it meanwhile"
-            )
+        if isinstance(hold, Unheld):
+            self._note(f"{hold.why}: the restore point is not held, retention could delete it meanwhile")
         try:
             with Keeper(hold.tick, repository.clock) as self._keeper:
                 reader = MapReader.open(repository.store, repository.keys, place_from_json(self._state.root))
@@ -175,7 +174,7 @@ class Restore:
         """Work in the order of pages; within a window of pages, of packs."""
         pages = len(reader.root.pages)
         for first in range(0, pages, WINDOW_PAGES):
-            wants: dict[Place, _Want] = {}
+            wants: dict[MapEntry, _Want] = {}  # a place alone does not say which chunk a block wants of it
             zero_from: int | None = None
             for number in range(first, min(first + WINDOW_PAGES, pages)):
                 low = number * PAGE_BLOCKS
@@ -187,11 +186,11 @@ class Restore:
                     if zero_from is not None:
                         yield partial(self._zero, target, zero_from, block)
                         zero_from = None
-                    wants.setdefault(entry.place, _Want(entry, [])).blocks.append(block)
+                    wants.setdefault(entry, _Want(entry, [])).blocks.append(block)
             if zero_from is not None:
                 end = min((first + WINDOW_PAGES) * PAGE_BLOCKS, reader.root.blocks)
                 yield partial(self._zero, target, zero_from, end)
-            for group in _neighbours([wants[place] for place in sorted(wants)]):
+            for group in _neighbours(sorted(wants.values(), key=_place)):
                 yield partial(self._fetch, target, group)
 
     def _zero(self, target: FileTarget, start: int, end: int) -> None:
@@ -241,12 +240,12 @@ class Restore:
         return min(BLOCK_SIZE, self._state.size - block * BLOCK_SIZE)
 
     def _fetch_run(self, target: FileTarget, run: list[_Want]) -> None:
-        first, last = run[0].entry.place, run[-1].entry.place
+        first = run[0].entry.place
         buffer: bytearray | None = getattr(self._local, "buffer", None)
         if buffer is None:
             buffer = self._local.buffer = bytearray(FETCH_BYTES)
             self._local.reader = FrameReader(self._repository.keys)
-        length = last.offset + last.length - first.offset
+        length = max(want.entry.place.offset + want.entry.place.length for want in run) - first.offset
         view = memoryview(buffer if length <= len(buffer) else bytearray(length))[:length]
         failure: ObjectNotFound | ShortObject | None = None
         try:
@@ -264,13 +263,13 @@ class Restore:
         if failure is None:
             try:
                 return reader.open(view[at : at + entry.place.length], entry.chunk_id, Kind.DATA, entry.place)
-            except Damaged as error:
+            except (Damaged, UnsupportedFormat) as error:
                 return recover_chunk(store, reader, entry, Kind.DATA, error)
         if isinstance(failure, ShortObject):  # the pack is cut: what stands before the cut is still good
             try:
                 data = store.read(entry.place.pack.object, entry.place.offset, entry.place.length)
                 return reader.open(memoryview(data), entry.chunk_id, Kind.DATA, entry.place)
-            except (ObjectNotFound, ShortObject, Damaged) as error:
+            except (ObjectNotFound, ShortObject, Damaged, UnsupportedFormat) as error:
                 return recover_chunk(store, reader, entry, Kind.DATA, error)
         return recover_chunk(store, reader, entry, Kind.DATA, failure)
 
@@ -300,6 +299,10 @@ class Restore:
             if not right:
                 raise VerifyFailed("the target does not hold what was written to it", f"{target.path}: block {block}")
             self._result.verified += len(current)
+
+
+def _place(want: _Want) -> Place:
+    return want.entry.place
 
 
 def _neighbours(wants: list[_Want]) -> Iterator[list[_Want]]:

@@ -14,7 +14,7 @@ from types import TracebackType
 import msgspec
 
 from mover.clock import Clock
-from mover.errors import AccessDenied, MoverError, PointGone, StoreUnavailable
+from mover.errors import AccessDenied, Damaged, MoverError, PointGone, StoreUnavailable, UnsupportedFormat
 from mover.repository import record
 from mover.repository.collector_state import read_state
 from mover.repository.keys import KeyRing
@@ -56,8 +56,11 @@ class Hold:
         """Renew and acknowledge when due. SessionLost: the reader opens another hold or stops."""
         self._leased.renew_if_due()
         if self._clock.monotonic() - self._polled_at >= self._poll_seconds:
-            generation = read_state(self._store).generation
             self._polled_at = self._clock.monotonic()
+            try:
+                generation = read_state(self._store).generation
+            except (Damaged, UnsupportedFormat):
+                return  # no collector gets further than this either
             if generation > self._seen:
                 self._seen = generation
                 self._acknowledge()
@@ -75,10 +78,13 @@ class Hold:
 
 
 class Unheld:
-    """Stands in for a hold where the reader may not write."""
+    """Stands in for a hold where there can be none; `why` says so."""
 
     held = False
     name = ""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
 
     def tick(self) -> None:
         """Nothing to keep."""
@@ -88,7 +94,8 @@ class Unheld:
 
 
 def open_hold(store: Store, keys: KeyRing, clock: Clock, point: str, owner_epoch: int) -> Hold | Unheld:
-    """A hold on the point; Unheld when the store does not let us write; PointGone when retention was first."""
+    """A hold on the point; Unheld when the store does not let us write, or when gc/state is damaged (nothing is deleted
+    then, and what can be restored shall be); PointGone when retention was first."""
     header = record.Header(
         kind="hold",
         name=hold_record(random_id()),
@@ -106,9 +113,13 @@ def open_hold(store: Store, keys: KeyRing, clock: Clock, point: str, owner_epoch
         leased.create()
         leased.acquire()
     except AccessDenied:
-        return Unheld()
+        return Unheld("the repository may only be read")
     hold = Hold(store, clock, leased)
-    hold.begin()
+    try:
+        hold.begin()
+    except (Damaged, UnsupportedFormat) as error:
+        hold.end()
+        return Unheld(str(error))
     return hold
 
 

@@ -7,7 +7,7 @@ thread, so callers bring theirs.
 
 from __future__ import annotations
 
-from mover.errors import Damaged, MissingObject, ObjectNotFound, PointGone, ShortObject
+from mover.errors import Damaged, MissingObject, ObjectNotFound, PointGone, ShortObject, UnsupportedFormat
 from mover.repository import pack as pack_format
 from mover.repository.collector_state import CollectorState, read_state
 from mover.repository.frame import FrameReader
@@ -17,13 +17,17 @@ from mover.repository.names import PackName
 from mover.repository.pack import DirectoryEntry
 from mover.store.base import Store
 
+Unreadable = ObjectNotFound | ShortObject | Damaged | UnsupportedFormat
+UNREADABLE = (ObjectNotFound, ShortObject, Damaged, UnsupportedFormat)
+"""What may be wrong with a place. A flipped byte can make a frame look like one of a version that is not known yet."""
+
 
 def read_chunk(store: Store, reader: FrameReader, ref: ChunkRef | MapEntry, kind: Kind) -> bytes:
     """The chunk's content. Damaged or MissingObject when neither its place nor a forward has it; PointGone when it was deleted."""
     try:
         data = store.read(ref.place.pack.object, ref.place.offset, ref.place.length)
         return reader.open(memoryview(data), ref.chunk_id, kind, ref.place)
-    except (ObjectNotFound, ShortObject, Damaged) as error:
+    except UNREADABLE as error:
         return recover_chunk(store, reader, ref, kind, error)
 
 
@@ -32,7 +36,7 @@ def recover_chunk(
     reader: FrameReader,
     ref: ChunkRef | MapEntry,
     kind: Kind,
-    error: ObjectNotFound | ShortObject | Damaged,
+    error: Unreadable,
 ) -> bytes:
     """Look where the collector moved the chunk; `error` says what was wrong with its place."""
     tried: set[PackName] = set()
@@ -49,7 +53,7 @@ def recover_chunk(
                 if entry is not None:
                     data = store.read(pack.object, entry.offset, entry.length)
                     return reader.open(memoryview(data), ref.chunk_id, kind, f"{pack.object} at {entry.offset}")
-            except (ObjectNotFound, ShortObject, Damaged):
+            except UNREADABLE:
                 pass
         again = read_state(store)
         if again.write_id == state.write_id:
