@@ -83,10 +83,18 @@ class DedupeView:
                 missing = [k for k, place in enumerate(found) if place is None]
                 if not missing:
                     break
-                for k, places in zip(missing, run.find([ids[k] for k in missing]), strict=True):
+                for k, places in zip(missing, self._look(run, [ids[k] for k in missing]), strict=True):
                     found[k] = next(filter(self._counts, places), None)
             self._used.update(p.pack for p in found if p is not None and p.pack.session != self._own_session)
             return found
+
+    def _look(self, run: ResidentRun | RemoteRun, ids: Sequence[bytes]) -> list[list[Place]]:
+        try:
+            return run.find(ids)
+        except (ObjectNotFound, Damaged, ShortObject):  # a block of a run that was whole enough to be opened
+            self.passed_over += 1
+            self._remote = [other for other in self._remote if other is not run]
+            return [[] for _ in ids]
 
     def counts(self, place: Place) -> bool:
         """Whether the place may be referred to: neither condemned, gone nor quarantined, as far as this session knows."""
