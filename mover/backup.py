@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from mover.disk.changes import ChangeMap
 from mover.disk.intervals import Blocks
 from mover.disk.source import DiskSource
-from mover.errors import Cancelled, Damaged, PointGone, UsageError
+from mover.errors import Cancelled, Damaged, PointGone, UnsupportedFormat, UsageError
 from mover.pipeline import Pipeline, Run, Statistics, cut_runs
 from mover.progress import Progress
 from mover.repository import record
@@ -169,6 +169,8 @@ class Backup:
 
     def _run(self, session: Session) -> BackupResult:
         self._result.parent = session.parent.name if session.parent else None
+        if session.unreadable_parent:
+            self._note(f"the latest restore point cannot be read ({session.unreadable_parent}): everything is read")
         self._result.resumed = session.resumed is not None
         pacing = _Pacing(self._settings.checkpoint_seconds, self._clock.monotonic)
         for number, source in enumerate(self._request.disks):
@@ -281,7 +283,7 @@ class _Disk:
         self._parent_ref = record.place_from_json(parent.header.disks[same[0]].root)
         try:
             return MapReader.open(self._session.store, self._session.keys, self._parent_ref)
-        except (Damaged, PointGone) as error:
+        except (Damaged, UnsupportedFormat, PointGone) as error:
             self._backup._note(
                 f"disk {self._source.name}: the parent's map cannot be read ({error.what}): everything is read"
             )
@@ -434,7 +436,7 @@ class _Disk:
         try:
             found = parent.page(page)
             return found.entries if found else None
-        except (Damaged, PointGone) as error:
+        except (Damaged, UnsupportedFormat, PointGone) as error:
             note = f"a page of the parent's map cannot be read ({error.what}): its blocks are read"
             self._backup._note(f"disk {self._source.name}: {note}")
             return None

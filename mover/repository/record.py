@@ -7,6 +7,7 @@ Bytes only; who may write one and when is `session`'s and `hold`'s business (rul
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Mapping
 
@@ -26,6 +27,7 @@ CHECKSUM_SIZE, MAC_SIZE, NONCE_SIZE = 32, 32, 12
 MAX_SIZE = 64 * 1024
 MAX_LISTED_RUNS = 8
 NO_RUNS = "-"
+RUN_COUNT = re.compile(r"[0-9]{1,9}\Z")
 
 OPEN, COMMITTED, ABORTED, ENDED = "open", "committed", "aborted", "ended"
 
@@ -127,7 +129,14 @@ def runs_of(metadata: Mapping[str, str]) -> list[tuple[str, int]] | None:
     if text == NO_RUNS:
         return []
     pairs = [part.rpartition(":") for part in text.split(",") if part]
+    if not all(RUN_COUNT.match(count) for _, _, count in pairs):
+        return None  # metadata that was damaged: the record says it too
     return [(incarnation, int(count)) for incarnation, _, count in pairs]
+
+
+def may_be_committed(metadata: Mapping[str, str]) -> bool:
+    """Whether a listing leaves it open that the record is a restore point. Metadata that says nothing known hides none."""
+    return metadata.get("state") not in (OPEN, ABORTED)
 
 
 def encode(header: Header, body: Body, keys: KeyRing) -> bytes:
@@ -170,7 +179,7 @@ def decode(data: bytes, name: str, keys: KeyRing) -> tuple[Header, Body]:
             raise Damaged("a record's seal is broken", name) from None
     try:
         return header, msgspec.json.decode(body, type=Body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged("a record's body is malformed", f"{name}: {error}") from None
 
 
@@ -191,7 +200,7 @@ def _split(data: bytes, name: str) -> tuple[Header, bytes, bytes]:
     body_at = FIXED.size + head_size
     try:
         header = msgspec.json.decode(data[FIXED.size : body_at], type=Header)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged("a record's header is malformed", f"{name}: {error}") from None
     if header.name != name:
         raise Damaged("another record stands where this one should", f"{name} holds {header.name}")

@@ -125,10 +125,13 @@ class Repository:
 
     def points(self, resource_name: str | None = None) -> Iterator[Point]:
         """Committed points, oldest first within a resource. A damaged record raises Damaged with its name."""
-        names = [
-            entry.name for entry in self.point_entries(resource_name) if entry.metadata.get("state") == record.COMMITTED
-        ]
-        found = [self.read_point(name) for name in names]
+        found = []
+        for entry in list(self.point_entries(resource_name)):
+            if record.may_be_committed(entry.metadata):
+                try:
+                    found.append(self.read_point(entry.name))
+                except PointNotFound:
+                    pass  # deleted since, or open: the record decides, the listing only saves reading it
         yield from sorted(found, key=lambda point: (point.body.resource_name, point.header.sequence, point.name))
 
     def read_point(self, name: str) -> Point:
@@ -150,7 +153,7 @@ class Repository:
         names = [
             entry.name
             for entry in self.store.list("points/")
-            if entry.name.rsplit("/", 1)[-1].startswith(identifier) and entry.metadata.get("state") == record.COMMITTED
+            if entry.name.rsplit("/", 1)[-1].startswith(identifier) and record.may_be_committed(entry.metadata)
         ]
         if not names:
             raise PointNotFound("no such restore point", identifier)

@@ -16,12 +16,15 @@ import msgspec
 
 from mover.clock import Clock
 from mover.errors import (
+    Damaged,
     MissingObject,
     MoverError,
     ObjectExists,
     ObjectNotFound,
     OwnershipChanged,
     SessionEnded,
+    StoreUnavailable,
+    UnsupportedFormat,
 )
 from mover.repository import packlist, record
 from mover.repository.collector_state import CollectorState, read_state
@@ -101,6 +104,7 @@ class Session:
         self.leased = leased
         self.session = session_of(leased.name)
         self.parent: Parent | None = None
+        self.unreadable_parent = ""  # why there is none although there should be
         self.resumed: record.Header | None = None
         self.resumed_body: record.Body | None = None
         self.statistics = SessionStatistics()
@@ -162,7 +166,13 @@ class Session:
             data = self.store.read_record(name).data
         except ObjectNotFound:
             return None
-        header, body = record.decode(data, name, self.keys)
+        try:
+            header, body = record.decode(data, name, self.keys)
+        except (Damaged, UnsupportedFormat) as error:
+            if self.resumed is not None:  # the checkpoint's map leans on it
+                raise
+            self.unreadable_parent = str(error)
+            return None
         return Parent(name, header, body) if header.state == record.COMMITTED else None
 
     def _check_owner(self, state: CollectorState) -> None:
@@ -383,10 +393,18 @@ def latest_point(store: Store, resource: str) -> tuple[str | None, int]:
     """(name of the resource's newest committed point, the next sequence number)."""
     newest, newest_sequence, highest = None, -1, 0
     for entry in store.list(f"points/{resource}/"):
-        sequence = int(entry.metadata.get("sequence", "0"))
-        highest = max(highest, sequence)
-        if entry.metadata.get("state") == record.COMMITTED and sequence >= newest_sequence:
-            newest, newest_sequence = entry.name, sequence
+        state, sequence = entry.metadata.get("state"), entry.metadata.get("sequence", "")
+        if state not in (record.OPEN, record.COMMITTED, record.ABORTED) or not sequence.isdecimal():
+            try:  # metadata that was damaged: the record says it too
+                header = record.decode_header(store.read_record(entry.name).data, entry.name)
+            except StoreUnavailable:
+                raise
+            except MoverError:
+                continue  # it is no parent, and whoever lists the points hears of it
+            state, sequence = header.state, str(header.sequence)
+        highest = max(highest, int(sequence))
+        if state == record.COMMITTED and int(sequence) >= newest_sequence:
+            newest, newest_sequence = entry.name, int(sequence)
     return newest, highest + 1
 
 
