@@ -35,7 +35,7 @@ def read_changes(path: str) -> Mapping[str, ChangeMap]:
         raise UsageError("a change map cannot be read", f"{path}: {os.strerror(error.errno or 0)}") from None
     try:
         found = msgspec.json.decode(data, type=ChangeMap | list[ChangeMap])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         hint = 'a map is {"disk", "size", "snapshot", "base", "ranges": [[offset, length], ...]}; docs/operations.md shows one'
         raise UsageError("a change map is malformed", f"{path}: {error}", hint) from None
     maps = found if isinstance(found, list) else [found]
