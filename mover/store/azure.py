@@ -109,12 +109,7 @@ class AzureBlobStore(Store):
                 data, overwrite=True, metadata=kept, validate_content=_CHECK, **_if_match(etag), **_lease(lease)
             )
 
-        try:
-            return _written(self._ask(name, call))
-        except (ConditionFailed, LeaseLost):
-            if not self._reads.is_there(name):  # Azure names the condition first
-                raise ObjectNotFound("no such object", name) from None
-            raise
+        return _written(self._conditional(name, call))
 
     def read_record(self, name: str) -> Record:
         data, headers = self._reads.read_whole(check_name(name), RECORD_LIMIT)
@@ -131,7 +126,7 @@ class AzureBlobStore(Store):
     def delete(self, name: str, *, etag: str | None = None, lease: str | None = None) -> None:
         blob = self._blob(name)
         conditions = _lease(lease) | (_if_match(etag) if etag is not None else {})
-        self._ask(name, lambda: blob.delete_blob(**conditions))
+        self._conditional(name, lambda: blob.delete_blob(**conditions))
 
     # -- leases
 
@@ -169,6 +164,15 @@ class AzureBlobStore(Store):
         except (ConditionFailed, LeaseConflict):
             # Both say that there is a blob: If-None-Match failed, or it is leased, which Azure may check first.
             raise ObjectExists("the name is taken", name) from None
+
+    def _conditional(self, name: str, call: Callable[[], T]) -> T:
+        try:
+            return self._ask(name, call)
+        except (ConditionFailed, LeaseLost):
+            # Of a free name too the service says that the condition is not met.
+            if not self._reads.is_there(name):
+                raise ObjectNotFound("no such object", name) from None
+            raise
 
     def _held(self, name: str, call: Callable[[], object]) -> None:
         try:

@@ -2,7 +2,8 @@
 """Azure's lease rules as plain functions, for the stores that must imitate them (memory, local).
 
 A lease is *active* until its time is over, then *lapsed*: it still stands on the record, names nobody as the writer,
-and can be renewed until somebody else writes, leases or breaks (rule I4). Released, broken or ended, it is None.
+and can be renewed until somebody else writes, leases or breaks (rule I4). A *broken* one stands there too, but can only
+be released. Released, or ended by a write, it is None.
 Source: the outcome tables of Microsoft's "Lease Blob" reference; the conformance suite runs them against Azurite.
 """
 
@@ -20,9 +21,10 @@ class Lease:
     id: str
     seconds: int
     expires: float
+    broken: bool = False
 
     def active(self, now: float) -> bool:
-        return now < self.expires
+        return not self.broken and now < self.expires
 
 
 def is_active(lease: Lease | None, now: float) -> bool:
@@ -49,6 +51,8 @@ def acquired(name: str, lease: Lease | None, new_id: str, seconds: int, now: flo
 def renewed(name: str, lease: Lease | None, named: str, now: float) -> Lease:
     """Lapsed or not, as long as it is still this one that stands."""
     held = own(name, lease, named)
+    if held.broken:
+        raise LeaseLost("the lease named was broken", name)
     return replace(held, expires=now + held.seconds)
 
 
@@ -56,3 +60,7 @@ def own(name: str, lease: Lease | None, named: str) -> Lease:
     if lease is None or lease.id != named:
         raise LeaseLost("the lease named is no longer the record's", name)
     return lease
+
+
+def broken(lease: Lease | None) -> Lease | None:
+    return replace(lease, broken=True) if lease is not None else None

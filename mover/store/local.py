@@ -120,8 +120,9 @@ class LocalStore(Store):
         views = [memoryview(first_line(new_etag, metadata)), memoryview(data)]
         with errors_named(name), durable_file(self._temporary, views) as new, self._locked(name):
             self._admit(name, etag, lease)
-            # A listing holds this lock while it scans a folder: some file systems (btrfs) may show a name that is
-            # being replaced neither at its old place in the folder nor at its new one.
+            # A listing holds this lock while it scans a folder: where readdir() goes by the order of creation (tmpfs,
+            # btrfs), a name that is replaced meanwhile can be seen neither before nor after; one listing in seven was
+            # short on tmpfs without the lock.
             with durable_folder(path.parent), self._lock(_LISTING, fcntl.LOCK_SH):
                 os.rename(new, path)
         return Written(new_etag, self._clock.wall())
@@ -226,7 +227,7 @@ class LocalStore(Store):
         check_name(name)
         with errors_named(name), self._locked(name):
             self._envelope(name)
-            self._leases.write(name, None)
+            self._leases.write(name, leases.broken(self._leases.read(name)))
 
     def close(self) -> None:
         self._files.close()

@@ -34,17 +34,24 @@ class LeaseFiles:
         try:
             fields = json.loads(self._path(name).read_bytes())
             expires = float(fields["expires"]) if fields["boot"] == self._boot else _LONG_AGO
-            return Lease(str(fields["id"]), int(fields["seconds"]), expires)
+            return Lease(str(fields["id"]), int(fields["seconds"]), expires, bool(fields["broken"]))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             # Renames are whole while the machine runs: a torn file is from before a power cut, and so is its holder.
             return None
 
     def write(self, name: str, lease: Lease | None) -> None:
         path = self._path(name)
-        if lease is None:
-            path.unlink(missing_ok=True)
+        if lease is None or (lease.broken and lease.expires == _LONG_AGO):
+            path.unlink(missing_ok=True)  # of another boot: nobody is left to release it
             return
-        fields = {"name": name, "id": lease.id, "seconds": lease.seconds, "boot": self._boot, "expires": lease.expires}
+        fields = {
+            "name": name,
+            "id": lease.id,
+            "seconds": lease.seconds,
+            "boot": self._boot,
+            "expires": lease.expires,
+            "broken": lease.broken,
+        }
         new = self._temporary / os.urandom(16).hex()
         new.write_text(json.dumps(fields) + "\n", encoding="ascii")
         os.rename(new, path)

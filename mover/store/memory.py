@@ -146,7 +146,8 @@ class MemoryStore(Store):
     def break_lease(self, name: str) -> None:
         check_name(name)
         with self._lock:
-            self._item(name).lease = None
+            item = self._item(name)
+            item.lease = leases.broken(item.lease)
 
     # -- inside, all under the lock
 

@@ -29,6 +29,7 @@ from mover.errors import (
 from mover.store.base import Entry, Store
 
 LEASE = 15  # seconds, the shortest there is
+LEASE_OF_NOBODY = "00000000-0000-4000-8000-000000000000"
 ALL_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789-_/-.-_/0..--__"
 
 
@@ -166,7 +167,10 @@ class Conformance:
             lambda: store.size(name),
             lambda: store.read_record(name),
             lambda: store.delete(name),
+            lambda: store.delete(name, etag='"0x1"'),
+            lambda: store.delete(name, lease=LEASE_OF_NOBODY),
             lambda: store.replace_record(name, b"", {}, etag='"0x1"', lease=None),
+            lambda: store.replace_record(name, b"", {}, etag='"0x1"', lease=LEASE_OF_NOBODY),
             lambda: store.acquire_lease(name, LEASE),
         ):
             with pytest.raises(ObjectNotFound) as absent:
@@ -480,8 +484,7 @@ class Conformance:
         lease = store.acquire_lease(name, 60)
         assert other.read_record(name).leased
         assert other.read_record(name).etag == etag  # leasing is no write
-        wrong = "00000000-0000-4000-8000-000000000000"
-        for named, error in ((None, LeaseConflict), (wrong, LeaseLost)):
+        for named, error in ((None, LeaseConflict), (LEASE_OF_NOBODY, LeaseLost)):
             with pytest.raises(error):
                 other.replace_record(name, b"1", {}, etag=etag, lease=named)
             with pytest.raises(error):
@@ -559,10 +562,9 @@ class Conformance:
         store.replace_record(name, b"1", {}, etag=etag, lease=None)
 
     def test_a_lease_of_a_free_name_is_lost(self, store: Store, name: str) -> None:
-        lease = "00000000-0000-4000-8000-000000000000"
         for call in (store.renew_lease, store.release_lease):
             with pytest.raises(LeaseLost):
-                call(name, lease)
+                call(name, LEASE_OF_NOBODY)
 
     def test_a_record_made_again_is_not_leased(self, store: Store, name: str) -> None:
         store.create_record(name, b"", {})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -180,6 +182,50 @@ def test_a_record_that_a_person_removed_leaves_no_lease_behind(store: LocalStore
     (tmp_path / "store/a").unlink()
     etag = store.create_record("a", b"", {}).etag
     store.replace_record("a", b"1", {}, etag=etag, lease=None)
+
+
+# -- listings
+
+
+def test_a_record_that_is_replaced_does_not_slip_past_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tmpfs (and btrfs) a replaced name moves to the end of its folder, behind where a readdir() that runs stops."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
+        pytest.skip("needs a tmpfs at /dev/shm")
+    with TemporaryDirectory(dir=memory) as folder:
+        store = LocalStore(folder)
+        for number in range(2_000):  # more than one getdents() of names
+            store.create_record(f"points/{number:04d}", b"", {})
+        scan = os.scandir
+        with scan(f"{folder}/points") as found:
+            last = f"points/{[item.name for item in found][-1]}"
+        etag, done, threads = store.read_record(last).etag, threading.Event(), []
+
+        def replace() -> None:
+            store.replace_record(last, b"", {}, etag=etag, lease=None)
+            done.set()
+
+        class Interrupted:
+            def __init__(self, path: str) -> None:
+                self._found = scan(path)
+
+            def __enter__(self) -> Iterator[os.DirEntry[str]]:
+                first = next(self._found)
+                threads.append(threading.Thread(target=replace))
+                threads[-1].start()
+                done.wait(0.5)  # it must wait for the scan; without that it is done at once
+                return itertools.chain([first], self._found)
+
+            def __exit__(self, *_: object) -> None:
+                self._found.close()
+
+        monkeypatch.setattr(os, "scandir", Interrupted)
+        assert len(names(store, "points/")) == 2_000
+        monkeypatch.undo()
+        for thread in threads:
+            thread.join()
+        assert done.is_set()
+        store.close()
 
 
 # -- processes
