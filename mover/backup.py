@@ -40,7 +40,6 @@ class BackupSettings:
     level: int = 1
     check: bool = True
     memory: int = 1 << 30
-    readers: int = 2
     workers: int | None = None
     uploads: int = 2
     checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -245,6 +244,7 @@ class _Disk:
         self._blocks = -(-source.size // BLOCK_SIZE)
         self._statistics = Statistics()
         self._covered = 0
+        self._lost_pages: set[int] = set()  # of the parent's map, as far as the sample met them
 
     def run(self) -> _Done:
         parent = self._parent_map()
@@ -344,9 +344,15 @@ class _Disk:
         self._backup._progress.stage(f"sample {self._source.name}", count * BLOCK_SIZE)
         for done, block in enumerate(chosen, 1):
             self._backup._between()
+            if block // PAGE_BLOCKS in self._lost_pages:
+                continue
+            try:
+                entry = parent.entry(block)
+            except (Damaged, UnsupportedFormat, PointGone):
+                self._lost_pages.add(block // PAGE_BLOCKS)  # all of it will be read
+                continue
             buffer = bytearray(min(BLOCK_SIZE, self._source.size - block * BLOCK_SIZE))
             self._source.read_into(block * BLOCK_SIZE, [buffer])
-            entry = parent.entry(block)
             self._statistics.read += len(buffer)
             if entry is None:
                 self._statistics.zero += len(buffer)
@@ -378,7 +384,7 @@ class _Disk:
                 builder.take_over(page, resumed.root.pages[page])
                 continue
             slot = parent.root.pages[page] if parent and page < len(parent.root.pages) else None
-            dirty = _slot_uses(slot, self._session.view.quarantine)
+            dirty = page in self._lost_pages or _slot_uses(slot, self._session.view.quarantine)
             base = None
             touched = changed is None or any(changed.within(low, high))
             if changed is not None and parent is not None and not touched and not dirty and low >= covered:
@@ -457,7 +463,6 @@ class _Disk:
             self._session,
             self._source,
             builder,
-            readers=settings.readers,
             workers=settings.workers,
             buffer_bytes=buffer_bytes(settings.memory),
         )
