@@ -28,7 +28,7 @@ from mover.store.wrapper import Wrapper
 
 MIB = 1 << 20
 PASSWORD = "wound and salve"
-QUICK = BackupSettings(readers=1, workers=1, memory=384 * MIB)
+QUICK = BackupSettings(workers=1, memory=384 * MIB)
 Content = dict[int, bytes]
 """A disk as its blocks that are not zero, by number."""
 
@@ -46,6 +46,7 @@ class SparseDisk:
         self.sector_size = 512
         self.snapshot = snapshot
         self.source: str | None = None
+        self.in_flight = 1
         self.reads: list[int] = []
 
     def extents(self) -> Iterator[tuple[int, int]]:
@@ -56,6 +57,9 @@ class SparseDisk:
         for block, buffer in enumerate(buffers, offset // MIB):
             self.reads.append(block)
             buffer[:] = self.blocks.get(block, bytes(len(buffer)))
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """It is in memory."""
 
     def check_unchanged(self) -> None:
         """It never changes by itself."""
