@@ -22,6 +22,7 @@ from mover.errors import (
     ObjectExists,
     ObjectNotFound,
     SessionBusy,
+    SessionEnded,
     SessionLost,
 )
 from mover.repository import record
@@ -120,9 +121,14 @@ class LeasedRecord:
     # -- writing it
 
     def write(self, change: Callable[[record.Header], record.Header]) -> None:
-        """Write the record as `change` makes it from what it is now. `change` runs under the lock, once."""
+        """Write the record as `change` makes it from what it is now. `change` runs under the lock, once.
+
+        A record that is committed, aborted or ended is never written again: not by a keeper either that ticks once more.
+        """
         with self._lock:
             self.check()
+            if self.header.state != record.OPEN:
+                raise SessionEnded("the session has ended, its record stays as it is", self.name)
             wanted = msgspec.structs.replace(change(self.header), write_id=random_id(), time=self.store_time)
             data = record.encode(wanted, self.body, self._keys)
             self._issued.add(wanted.write_id)
