@@ -14,7 +14,17 @@ from types import TracebackType
 import msgspec
 
 from mover.clock import Clock
-from mover.errors import AccessDenied, Damaged, MoverError, PointGone, StoreUnavailable, UnsupportedFormat
+from mover.errors import (
+    AccessDenied,
+    Damaged,
+    MoverError,
+    ObjectNotFound,
+    PointGone,
+    SessionBusy,
+    SessionLost,
+    StoreUnavailable,
+    UnsupportedFormat,
+)
 from mover.repository import record
 from mover.repository.collector_state import read_state
 from mover.repository.keys import KeyRing
@@ -22,6 +32,8 @@ from mover.repository.leased import LeasedRecord
 from mover.repository.names import hold_record, random_id
 from mover.repository.session import POLL_SECONDS
 from mover.store.base import Store
+
+HOLD_ATTEMPTS = 3
 
 
 class Hold:
@@ -93,10 +105,8 @@ class Unheld:
         """Nothing to let go."""
 
 
-def open_hold(store: Store, keys: KeyRing, clock: Clock, point: str, owner_epoch: int) -> Hold | Unheld:
-    """A hold on the point; Unheld when the store does not let us write, or when gc/state is damaged (nothing is deleted
-    then, and what can be restored shall be); PointGone when retention was first."""
-    header = record.Header(
+def _header(keys: KeyRing, point: str, owner_epoch: int) -> record.Header:
+    return record.Header(
         kind="hold",
         name=hold_record(random_id()),
         state=record.OPEN,
@@ -108,12 +118,28 @@ def open_hold(store: Store, keys: KeyRing, clock: Clock, point: str, owner_epoch
         owner_epoch=owner_epoch,
         key_epoch=keys.epoch,
     )
-    leased = LeasedRecord(store, keys, clock, header, record.Body())
-    try:
-        leased.create()
-        leased.acquire()
-    except AccessDenied:
-        return Unheld("the repository may only be read")
+
+
+def open_hold(store: Store, keys: KeyRing, clock: Clock, point: str, owner_epoch: int) -> Hold | Unheld:
+    """A hold on the point; Unheld when the store does not let us write, or when gc/state is damaged (nothing is deleted
+    then, and what can be restored shall be); PointGone when retention was first."""
+    for attempt in range(1, HOLD_ATTEMPTS + 1):
+        leased = LeasedRecord(store, keys, clock, _header(keys, point, owner_epoch), record.Body())
+        try:
+            leased.create()
+            found = leased.acquire()
+        except AccessDenied:
+            return Unheld("the repository may only be read")
+        except (ObjectNotFound, SessionBusy):
+            # ended and deleted by a collector before it was leased, or leased by a request whose answer was lost
+            if attempt == HOLD_ATTEMPTS:
+                raise
+            continue
+        if record.decode_header(found.data, leased.name).state == record.OPEN:
+            break
+        leased.release()  # a collector ended it before it was leased; what has ended stays so (I7: another one, or stop)
+    else:
+        raise SessionLost("a hold was ended as often as it was opened", point)
     hold = Hold(store, clock, leased)
     try:
         hold.begin()
