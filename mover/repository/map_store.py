@@ -121,9 +121,10 @@ class MapBuilder:
             self._finish(page, opened)
 
     def base_entry(self, block: int) -> MapEntry | None:
-        """The parent's entry of a block of an open page."""
+        """The parent's entry of a block of an open page; None beyond the end of a smaller parent."""
         base = self._open[block // PAGE_BLOCKS].base
-        return base[block % PAGE_BLOCKS] if base else None
+        k = block % PAGE_BLOCKS
+        return base[k] if base and k < len(base) else None
 
     def _finish(self, page: int, opened: _OpenPage) -> None:
         slot = self._slot(page, opened.entries, opened.base)
