@@ -14,7 +14,9 @@ class MoverError(Exception):
     """Base of all. `what` is a sentence without a full stop, `value` what it was about, `hint` what to do now."""
 
     exit_code: ClassVar[int] = 1
-    hint_default: ClassVar[str] = ""
+    hint_default: ClassVar[str] = (
+        "docs/operations.md may say more; if it does not, report what was done and this message"
+    )
 
     def __init__(self, what: str, value: object = "", hint: str = "") -> None:
         self.what = what
@@ -31,6 +33,7 @@ class UsageError(MoverError):
     """The request cannot be carried out as it is worded."""
 
     exit_code = 2
+    hint_default = "`data-mover VERB --help` and docs/operations.md show how it is worded"
 
 
 # -- stores ---------------------------------------------------------------------------------------------------------
@@ -39,41 +42,56 @@ class UsageError(MoverError):
 class StoreError(MoverError):
     """The store refused or failed; nothing is known to have changed unless a subclass says otherwise."""
 
+    hint_default = "check the repository's folder or container and your rights to it, then issue the same command again"
+
 
 class ObjectNotFound(StoreError):
     """No such object."""
 
     exit_code = 4
+    hint_default = "check the repository's URL; if it is right, an object is missing: run a health check"
 
 
 class ObjectExists(StoreError):
     """Put-if-absent found the name taken."""
 
     exit_code = 6
+    hint_default = "another process was faster; issue the same command again"
 
 
 class ConditionFailed(StoreError):
     """The ETag named is not the object's."""
 
     exit_code = 6
+    hint_default = "another process changed it meanwhile; issue the same command again"
 
 
 class LeaseConflict(StoreError):
     """Another holder's lease is active on the object, and the request did not name it."""
 
     exit_code = 6
+    hint_default = "another worker is at it; issue the same command again when its lease has lapsed, a minute at most"
 
 
 class LeaseLost(StoreError):
     """The lease named is not the object's active lease: it lapsed, was broken, or another one was taken since."""
 
     exit_code = 6
+    hint_default = "another worker has taken over; issue the same command again"
 
 
 class ShortObject(StoreError):
     """A range that the object does not have was asked for: it is shorter than what named the range."""
 
     exit_code = 5
+    hint_default = "the object is cut: restore another point of the resource, and run a health check"
+
+
+class NotARecord(StoreError):
+    """What stands under a record's name is none: damaged, or put there by somebody else."""
+
+    exit_code = 5
+    hint_default = "put a copy of the object back, or restore another point; then run a health check"
 
 
 class AccessDenied(StoreError):
@@ -102,6 +120,8 @@ class StoreUnavailable(StoreError):
 
 class RepositoryError(MoverError):
     """The repository cannot be used as asked."""
+
+    hint_default = "`data-mover points` shows what the repository holds"
 
 
 class RepositoryNotFound(RepositoryError):
@@ -146,6 +166,7 @@ class PointGone(RepositoryError):
     """The point was deleted by retention while (or before) it was read."""
 
     exit_code = 4
+    hint_default = "`data-mover points` lists what is left"
 
 
 class OwnershipChanged(RepositoryError):
@@ -185,6 +206,8 @@ class Cancelled(MoverError):
 class SourceError(MoverError):
     """The disk to read cannot be read as asked."""
 
+    hint_default = "check the disk's path, what kind of file it is, and your rights to it"
+
 
 class SourceChanged(SourceError):
     hint_default = "back up a snapshot, not a disk that is being written"
@@ -192,6 +215,8 @@ class SourceChanged(SourceError):
 
 class TargetError(MoverError):
     """The place to write cannot be written as asked."""
+
+    hint_default = "check the target's path, its file system, and your rights to it"
 
 
 class VerifyFailed(TargetError):

@@ -2,7 +2,8 @@
 """The way of a block from a disk into a pack: read, hash, compare, look up, compress, seal, check, pack.
 
 Readers fill buffers of a bounded pool, workers do the rest; a full pool or a full pack stops the readers, so memory is what
-the settings say whatever the disk's size. Order is lost between the threads: the map's builder puts blocks where they belong.
+the settings say whatever the disk's size. A source that is read from the page cache has no readers: its workers read each
+block themselves, just before they hash it. Order is lost between the threads: the map's builder puts blocks where they belong.
 Not here: which blocks are read (`mover.backup`) and what a place is (`mover.repository`).
 """
 
@@ -100,19 +101,18 @@ class Pipeline:
         source: DiskSource,
         builder: MapBuilder,
         *,
-        readers: int = 2,
         workers: int | None = None,
         buffer_bytes: int = 64 * BLOCK_SIZE,
     ) -> None:
         self._session = session
         self._source = source
         self._builder = builder
-        self._reader_count = readers
+        self._reader_count = source.in_flight
         self._worker_count = workers or os.cpu_count() or 2
         self._pool = BufferPool(max(2 * RANGE_BLOCKS, buffer_bytes // BLOCK_SIZE))
         self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[tuple[Run, list[bytearray]] | None] = queue.SimpleQueue()
-        self._window = threading.Semaphore(4 * readers)
+        self._window = threading.Semaphore(4 * (self._reader_count or self._worker_count))
         self._lock = threading.Lock()
         self._in_flight: dict[bytes, list[int]] = {}
         self._failure: BaseException | None = None
@@ -122,17 +122,17 @@ class Pipeline:
         readers = [
             threading.Thread(target=self._guard, args=(self._read,), name="read") for _ in range(self._reader_count)
         ]
-        workers = [
-            threading.Thread(target=self._guard, args=(self._work,), name="work") for _ in range(self._worker_count)
-        ]
+        work = self._work if readers else self._read_and_work
+        workers = [threading.Thread(target=self._guard, args=(work,), name="work") for _ in range(self._worker_count)]
         for thread in (*readers, *workers):
             thread.start()
         try:
             self._feed(runs, between)
         except BaseException as error:
             self._fail(error)
-        self._drain(readers, self._runs, between)
-        self._drain(workers, self._ready, between)
+        if readers:
+            self._drain(readers, self._runs, between)
+        self._drain(workers, self._ready if readers else self._runs, between)
         if self._failure is not None:
             raise self._failure
 
@@ -163,6 +163,7 @@ class Pipeline:
                     return
             if self._failure is not None:
                 return
+            self._source.read_ahead(run.first * BLOCK_SIZE, run.count * BLOCK_SIZE)
             self._runs.put(run)
             between()
 
@@ -204,11 +205,22 @@ class Pipeline:
             if self._failure is None:
                 self._process(*item)
 
-    def _process(self, run: Run, buffers: list[bytearray]) -> None:
+    def _read_and_work(self) -> None:
+        while (run := self._runs.get()) is not None:
+            if self._failure is not None:
+                continue
+            self._window.release()
+            if buffers := self._buffers(run):
+                self._process(run, buffers, read=True)
+
+    def _process(self, run: Run, buffers: list[bytearray], *, read: bool = False) -> None:
+        """Take the blocks of a run, which are in `buffers` or (with `read`) still on the disk, to where they are resolved."""
         counted = Statistics()
         key = self._session.keys.data_id_key
         wanted: list[tuple[int, bytes, bytearray]] = []
         for block, buffer in enumerate(buffers, run.first):
+            if read:
+                self._source.read_into(block * BLOCK_SIZE, [buffer])
             size = len(buffer)
             counted.read += size
             if buffer == ZERO or (size < BLOCK_SIZE and not any(buffer)):

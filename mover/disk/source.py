@@ -18,7 +18,10 @@ from mover.errors import SourceChanged, SourceError
 
 
 class DiskSource(Protocol):
-    """What a backup asks of a disk. `read_into` and `extents` MUST be safe for many threads.
+    """What a backup asks of a disk. `read_into`, `read_ahead` and `extents` MUST be safe for many threads.
+
+    `in_flight`: requests worth having on their way at a time; 0 when reading is a copy from the page cache, best done by the
+    thread that will hash the bytes, while they are in its processor's cache.
 
     `identity`: which disk this is, whatever snapshot of it. `snapshot`: which state of it, if known: the base that the next
     change map must name. `source`: equal only if the bytes are the same ones as when it was noted; None when nothing tells.
@@ -30,12 +33,16 @@ class DiskSource(Protocol):
     sector_size: int
     snapshot: str | None
     source: str | None
+    in_flight: int
 
     def extents(self) -> Iterator[tuple[int, int]]:
         """Allocated ranges (offset, length) in bytes, ascending; what lies between reads as zeros."""
 
     def read_into(self, offset: int, buffers: Sequence[bytearray | memoryview]) -> None:
         """Fill the buffers, one after the other, from `offset` on. SourceError when the disk has not so much."""
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """This range will be read soon: a hint."""
 
     def check_unchanged(self) -> None:
         """SourceChanged when the source is known to have changed since it was opened."""
@@ -71,6 +78,7 @@ class FileSource:
         self.sector_size = 512
         self.snapshot: str | None = None
         self.source = None if self._is_device else self._stamp()
+        self.in_flight = 0
         self.is_vhd = False
         if not self._is_device and file_size >= vhd.FOOTER_SIZE:
             footer = vhd.read_footer(os.pread(self._fd, vhd.FOOTER_SIZE, file_size - vhd.FOOTER_SIZE), file_size, path)
@@ -130,6 +138,9 @@ class FileSource:
                     raise SourceChanged("a disk became shorter while it was read", what)
                 done += count
             at += len(view)
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
 
     def check_unchanged(self) -> None:
         if self.source is not None and self._stamp() != self.source:

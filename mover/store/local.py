@@ -22,6 +22,7 @@ from mover.clock import SYSTEM, Clock
 from mover.errors import (
     ConditionFailed,
     LeaseLost,
+    NotARecord,
     ObjectExists,
     ObjectNotFound,
     ShortObject,
@@ -133,7 +134,7 @@ class LocalStore(Store):
             # The file is never written again under this inode, so content and first line are of one moment.
             data = os.pread(file.descriptor, file.size, file.envelope.start)
             if file.envelope is PLAIN or not file.envelope.etag:
-                raise StoreError("an object was read as a record", name)
+                raise NotARecord("what stands there is no record", name)
             if len(data) != file.size:
                 raise ShortObject(f"the record has {len(data)} bytes of {file.size}", name)
             leased = leases.is_active(self._leases.read(name), self._clock.monotonic())

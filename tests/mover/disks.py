@@ -28,6 +28,7 @@ class MemoryDisk:
         self.snapshot: str | None = None
         self.source: str | None = None
         self.sparse = sparse
+        self.in_flight = 2
         self.reads: list[int] = []
         self.on_read: Callable[[int], None] = lambda offset: None
 
@@ -45,6 +46,9 @@ class MemoryDisk:
             self.reads.append(offset // MIB)
             buffer[:] = self.data[offset : offset + len(buffer)]
             offset += len(buffer)
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        pass
 
     def check_unchanged(self) -> None:
         pass

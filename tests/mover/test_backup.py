@@ -235,7 +235,7 @@ def crash_after_checkpoint(repository: Repository, disk: MemoryDisk, block: int,
 
 def every_range() -> BackupSettings:
     """A checkpoint after every range."""
-    return BackupSettings(workers=1, readers=1, checkpoint_seconds=0.0)
+    return BackupSettings(workers=1, checkpoint_seconds=0.0)
 
 
 def test_a_crash_resumes_from_the_checkpoint_without_reading_again(repository: Repository, tmp_path: Path) -> None:
