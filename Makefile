@@ -13,6 +13,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -80,7 +81,10 @@ test: setup
 test-all: setup
 	$(PYTEST) -m "not soak and not bench" $(PYTEST_ARGS)
 
+# The peers are the distribution's. BENCH_ARGS: see benchmarks/disk_path.py --help.
 bench: setup
+	@$(APT) zstd e2fsprogs restic borgbackup
+	$(BIN)/python benchmarks/disk_path.py $(BENCH_ARGS)
 	$(PYTEST) -m bench -s $(PYTEST_ARGS)
 
 soak: setup
