@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may happen next in a world: the moves that the Hypothesis machine and the random walks choose from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from tests.world.baton import Actor
+from tests.world.collector import Plan
+from tests.world.wire import Fate
+from tests.world.world import World
+
+RESOURCES = ("vm1", "vm2")
+BLOCKS = 5  # of a disk to begin with: three pages, the last one short
+VALUES = 7  # different blocks; few, so that everybody dedupes against everybody
+RATES = (1.0, 1.0, 1.0, 0.0, 3.0)  # workers' clocks: right, standing still, fast
+FAULTS = (Fate.FAIL, Fate.LOSE, Fate.LATE, Fate.SHORT)
+PACES = (1, 1, 2, 3, 5, 8, 13, 30, 80)
+SECONDS = (5.0, 20.0, 61.0, 61.0, 700.0)
+
+
+class Moves:
+    """The moves, by number where one of several is meant; a number counts round. Moves that cannot be made are none."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.jobs: list[tuple[str, str, int]] = []
+
+    # -- who comes
+
+    def write(self, resource: str, content: Sequence[int], checkpoints: Sequence[int], rate: float) -> None:
+        """A new state of the disk, backed up under a new job."""
+        version = self.world.change(resource, content)
+        self.jobs.append((resource, f"job{len(self.jobs)}", version))
+        self._writer(self.jobs[-1], checkpoints, rate)
+
+    def write_again(self, number: int, checkpoints: Sequence[int], rate: float) -> None:
+        """A job that was issued before: adopted, finished, busy or made once more."""
+        if self.jobs:
+            self._writer(self.jobs[-1 - number % len(self.jobs)], checkpoints, rate)
+
+    def _writer(self, job: tuple[str, str, int], checkpoints: Sequence[int], rate: float) -> None:
+        resource, name, version = job
+        clock = self.world.clock(rate, offset=-1e9 if rate != 1.0 else 0.0)
+        self.world.writer(resource, name, version=version, checkpoints=checkpoints, clock=clock)
+
+    def read(self, number: int, rate: float) -> None:
+        points = [name for name, point in self.world.points.items() if not point.expired]
+        if points:
+            self.world.reader(points[number % len(points)], self.world.clock(rate))
+
+    def collect(self, expire: Sequence[int], condemn_all: bool, grace_over: bool, compact: bool) -> None:
+        points = [name for name, point in self.world.points.items() if not point.expired]
+        chosen = frozenset(points[k % len(points)] for k in expire) if points else frozenset()
+        self.world.collector(Plan(chosen, condemn_all=condemn_all, grace_over=grace_over, compact=compact))
+
+    # -- what happens to them
+
+    def go(self, number: int, paces: int, fate: Fate = Fate.OK) -> None:
+        """So many requests of one actor, the last one with this fate."""
+        actor = self._actor(number)
+        for k in range(paces):
+            if actor is None or actor.done:
+                return
+            self.world.step(actor, fate if k == paces - 1 else Fate.OK)
+
+    def crash(self, number: int) -> None:
+        actor = self._actor(number)
+        if actor is not None:
+            self.world.crash(actor)
+
+    def deliver(self, number: int) -> None:
+        if self.world.late:
+            self.world.deliver(self.world.late[number % len(self.world.late)])
+
+    def _actor(self, number: int) -> Actor | None:
+        living = self.world.living()
+        return living[number % len(living)] if living else None
+
+    def drain(self) -> None:
+        """Everybody comes to an end: late requests arrive, workers go on in turn, nobody fails any more."""
+        while self.world.late:
+            self.deliver(0)
+        for _ in range(3000):
+            living = self.world.living()
+            if not living:
+                return
+            for actor in living:
+                if not actor.done:
+                    self.world.step(actor)
+
+
+def walk(seed: int, moves: int = 150, **world: bool) -> World:
+    """One random walk; the world is closed when it comes back, its story is its trace."""
+    rng = random.Random(seed)
+    with World(seed, **world) as made:
+        try:
+            _walk(Moves(made), rng, moves)
+        except Exception as error:
+            error.add_note(f"walk({seed}, {moves}, **{world})\n{made.story()}")
+            raise
+    return made
+
+
+def _walk(m: Moves, rng: random.Random, moves: int) -> None:
+    contents = {name: [rng.randrange(VALUES) for _ in range(BLOCKS)] for name in RESOURCES}
+    for _ in range(moves):
+        working = sum("/" not in actor.name for actor in m.world.living())
+        kind = rng.random()
+        if working < 3 or (working < 8 and kind < 0.10):
+            _newcomer(m, rng, contents)
+        elif kind < 0.15:
+            m.world.advance(rng.choice(SECONDS))
+        elif kind < 0.17:
+            m.crash(rng.randrange(99))
+        elif kind < 0.20:
+            m.deliver(rng.randrange(99))
+        else:
+            fate = rng.choice(FAULTS) if rng.random() < 0.15 else Fate.OK
+            m.go(rng.randrange(99), rng.choice(PACES), fate)
+    m.drain()
+
+
+def _newcomer(m: Moves, rng: random.Random, contents: dict[str, list[int]]) -> None:
+    kind, rate = rng.random(), rng.choice(RATES)
+    checkpoints = [k for k in range(1, BLOCKS + 1) if rng.random() < 0.3]
+    if kind < 0.35:
+        resource = rng.choice(RESOURCES)
+        content = [v if rng.random() < 0.6 else rng.randrange(VALUES) for v in contents[resource]]
+        if rng.random() < 0.1:
+            content = content[:-1] if len(content) > 3 and rng.random() < 0.5 else [*content, rng.randrange(VALUES)]
+        contents[resource] = content
+        m.write(resource, content, checkpoints, rate)
+    elif kind < 0.55:
+        m.write_again(rng.choice((0, 0, 0, 1, 1, 2, 3, 5)), checkpoints, rate)
+    elif kind < 0.70:
+        m.read(rng.randrange(99), rate)
+    else:
+        expire = [rng.randrange(99) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
+        m.collect(expire, rng.random() < 0.4, rng.random() < 0.4, rng.random() < 0.5)
