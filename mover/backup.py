@@ -30,6 +30,8 @@ CHECKPOINT_SECONDS, CHECKPOINT_SECONDS_LONGEST = 30.0, 600.0
 CHECKPOINT_CHUNKS = 65_536
 """Unpublished chunks that call for a checkpoint before the interval is over: they are kept in memory until then."""
 SAMPLE_SHARE, SAMPLE_LEAST = 1000, 10
+LEAST_MEMORY, ROOMY = 384 * 1024 * 1024, 640 * 1024 * 1024
+"""With less than ROOMY one pack at a time is uploaded: each costs 64 MiB, and as much again while Azure's client sends it."""
 MAX_DOCUMENT = 64 * 1024 * 1024
 
 
@@ -111,7 +113,8 @@ class Backup:
             body=self._body(),
             flags=self._request.flags,
             settings=SessionSettings(
-                uploads=self._settings.uploads,
+                uploads=self._settings.uploads if self._settings.memory >= ROOMY else min(1, self._settings.uploads),
+                index_bytes=self._settings.memory // 12,
                 check=self._settings.check,
                 level=self._settings.level,
                 poll_seconds=self._settings.poll_seconds,
@@ -507,7 +510,7 @@ def buffer_bytes(memory: int) -> int:
 
     The rest is for packs (one filling, two on their way, each joined once for an upload), the index and maps.
     """
-    if memory < 384 * 1024 * 1024:
+    if memory < LEAST_MEMORY:
         raise UsageError("a backup needs more memory than that", f"{memory} bytes", "give at least 384 MiB")
     return min(64 * BLOCK_SIZE, memory // 12)
 

@@ -61,6 +61,7 @@ class DedupeView:
         self._resident_bytes = resident_bytes
         self._threads = threads
         self._lock = threading.RLock()
+        self._loading = threading.Lock()  # apart, so that an acknowledgement need not wait for a large index
         self._loaded = False
         self._resident = ResidentRun.merge([])
         self._remote: list[RemoteRun] = []
@@ -75,9 +76,10 @@ class DedupeView:
 
     def find(self, ids: Sequence[bytes]) -> list[Place | None]:
         """For each id a place to refer to; its pack counts as used from now on."""
+        self._load()
         with self._lock:
-            self._load()
-            found: list[Place | None] = [self._fresh.get(chunk_id) for chunk_id in ids]
+            fresh = [self._fresh.get(chunk_id) for chunk_id in ids]
+            found = [place if place is not None and self._counts(place) else None for place in fresh]
             runs: list[ResidentRun | RemoteRun] = [self._resident, *self._remote]
             for run in runs:
                 missing = [k for k, place in enumerate(found) if place is None]
@@ -148,7 +150,12 @@ class DedupeView:
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
+        with self._loading:
+            if not self._loaded:
+                self._load_all()
+                self._loaded = True
+
+    def _load_all(self) -> None:
         names = list(self._runs())
         if self._threads > 1 and len(names) > 1:
             with ThreadPoolExecutor(self._threads, "index") as pool:
@@ -156,8 +163,9 @@ class DedupeView:
         else:
             fetched = [self._fetch(name) for name in names]
         small = [run for run in fetched if isinstance(run, ResidentRun)]
-        self._remote += [run for run in fetched if isinstance(run, RemoteRun)]
-        self._resident = ResidentRun.merge([self._resident, *small])
+        with self._lock:
+            self._remote += [run for run in fetched if isinstance(run, RemoteRun)]
+            self._resident = ResidentRun.merge([self._resident, *small])
 
     def _fetch(self, name: str) -> ResidentRun | RemoteRun | None:
         try:

@@ -30,7 +30,7 @@ from mover.repository import packlist, record
 from mover.repository.collector_state import CollectorState, read_state
 from mover.repository.descriptor import Descriptor
 from mover.repository.frame import Frame, FrameReader, FrameWriter
-from mover.repository.index import DedupeView, counting_runs
+from mover.repository.index import RESIDENT_BYTES, DedupeView, counting_runs
 from mover.repository.index_run import encode_run
 from mover.repository.keys import KeyRing, Kind
 from mover.repository.leased import LeasedRecord
@@ -67,6 +67,7 @@ class SessionSettings:
     poll_seconds: float = POLL_SECONDS
     pack_size: int | None = None
     index_threads: int = 4
+    index_bytes: int = RESIDENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,13 @@ class Session:
         size = {} if settings.pack_size is None else {"target_size": settings.pack_size}
         self.data = Packer(store, writer, metadata=False, uploads=settings.uploads, on_stored=self._on_stored, **size)
         self.metadata = Packer(store, writer, metadata=True, uploads=min(1, settings.uploads))
-        self.view = DedupeView(store, self.session, self._counting_runs, threads=settings.index_threads)
+        self.view = DedupeView(
+            store,
+            self.session,
+            self._counting_runs,
+            threads=settings.index_threads,
+            resident_bytes=settings.index_bytes,
+        )
 
     @property
     def name(self) -> str:
@@ -195,7 +202,9 @@ class Session:
         self.view.remember_used(packs | self._spilled)
 
     def _counting_runs(self) -> Iterable[str]:
-        return counting_runs(self.store, self._read_collector_state())
+        state = self._read_collector_state()
+        self.view.exclude(state)  # sooner than the acknowledgement is on the safe side
+        return counting_runs(self.store, state)
 
     # -- keeping (I4, I14)
 

@@ -174,7 +174,7 @@ class LocalStore(Store):
     def _entry(self, name: str) -> Entry | None:
         with errors_named(name):
             try:
-                descriptor = os.open(self._root / name, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 return None  # deleted since the folder was read
             try:
@@ -293,7 +293,7 @@ class LocalStore(Store):
             yield file
 
     def _envelope(self, name: str) -> Envelope:
-        descriptor = os.open(self._root / name, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             return read_envelope(descriptor, name)
         finally:

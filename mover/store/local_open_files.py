@@ -28,7 +28,7 @@ class OpenFile:
     evicted: bool = False
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 class OpenFiles:
     def __init__(self, root: Path, capacity: int = 64) -> None:
-        self._root = root
+        self._root = str(root)
         self._capacity = capacity
         self._lock = threading.Lock()
         self._files: OrderedDict[str, OpenFile] = OrderedDict()
@@ -64,7 +64,7 @@ class OpenFiles:
     # -- inside
 
     def _take(self, name: str) -> OpenFile:
-        path = self._root / name
+        path = f"{self._root}/{name}"
         with self._lock:
             known = self._files.get(name)
         if known is not None:
@@ -88,7 +88,7 @@ class OpenFiles:
                 self._evict(next(iter(self._files)))
         return file
 
-    def _open(self, path: Path, name: str) -> OpenFile:
+    def _open(self, path: str, name: str) -> OpenFile:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
