@@ -19,7 +19,11 @@ FORMAT, LIST_FORMAT = "data-mover collector", "data-mover list"
 
 @dataclass(frozen=True, slots=True)
 class CollectorState:
-    """One reading of gc/state. A quarantined place is (pack, offset)."""
+    """One reading of gc/state. A quarantined place is (pack, offset).
+
+    `condemned_packs` are to die if nothing reaches them; `compacting_packs` are to be copied where kept maps reach them (I15).
+    Sessions treat both alike.
+    """
 
     generation: int
     write_id: str
@@ -27,6 +31,7 @@ class CollectorState:
     owner_epoch: int
     condemned_points: frozenset[str] = frozenset()
     condemned_packs: frozenset[PackName] = frozenset()
+    compacting_packs: frozenset[PackName] = frozenset()
     gone_points: frozenset[str] = frozenset()
     gone_packs: frozenset[PackName] = frozenset()
     forwards: Mapping[PackName, tuple[PackName, ...]] = field(default_factory=dict)
@@ -55,7 +60,11 @@ class CollectorState:
                 "generation": self.generation,
                 "time": self.time,
                 "owner_epoch": self.owner_epoch,
-                "condemned": {"points": sorted(self.condemned_points), "packs": _texts(self.condemned_packs)},
+                "condemned": {
+                    "points": sorted(self.condemned_points),
+                    "packs": _texts(self.condemned_packs),
+                    "compacting": _texts(self.compacting_packs),
+                },
                 "gone": {"points": sorted(self.gone_points), "packs": _texts(self.gone_packs)},
                 "forwards": {str(pack): _texts(targets) for pack, targets in self.forwards.items()},
                 "quarantine": [[str(pack), offset] for pack, offset in sorted(self.quarantine)],
@@ -92,6 +101,7 @@ def read_state(store: Store) -> CollectorState:
             owner_epoch=value["owner_epoch"],
             condemned_points=frozenset(resolve(condemned["points"])),
             condemned_packs=_packs(resolve(condemned["packs"])),
+            compacting_packs=_packs(resolve(condemned["compacting"])),
             gone_points=frozenset(resolve(gone["points"])),
             gone_packs=_packs(resolve(gone["packs"])),
             forwards={

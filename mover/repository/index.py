@@ -128,7 +128,7 @@ class DedupeView:
     def exclude(self, state: CollectorState) -> None:
         """Condemned and gone packs leave the view; what left never comes back in a session's life (I14)."""
         with self._lock:
-            self._absent |= state.condemned_packs | state.gone_packs
+            self._absent |= state.condemned_packs | state.compacting_packs | state.gone_packs
             self._quarantine = state.quarantine
 
     @property

@@ -155,6 +155,9 @@ class Session:
                 raise SessionEnded("the session's parent was deleted under its checkpoint", self.name)
             parent = None
         self.parent = self._read_parent(parent) if parent is not None else None
+        if self.resumed is not None and parent is not None and self.parent is None:
+            self.abort()  # the rules forbid it; a checkpoint that may name a deleted parent's packs is not gone on with
+            raise SessionEnded("the session's parent vanished under its checkpoint", self.name)
         self._remember_uses()
         self._seen = state.generation
         self._state_id = state.write_id
