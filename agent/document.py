@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 
-from mover.errors import StoreFull, TargetError, UsageError
-from mover.repository.frame import FrameReader
-from mover.repository.keys import Kind
-from mover.repository.reader import read_chunk
-from mover.repository.record import place_from_json
+from mover.errors import StoreFull, TargetError
 from mover.repository.repository import Point, Repository
 
 NAME = "configuration"
@@ -27,11 +24,7 @@ class Document:
         """Read it first: a point without one, or a path that is taken, is told before hours of restoring."""
         if os.path.lexists(path):
             raise TargetError("the document's file exists", path, "name a file that does not exist")
-        place = point.header.documents.get(NAME)
-        if place is None:
-            raise UsageError("the restore point has no configuration document", point.id, "leave --document away")
-        data = read_chunk(repository.store, FrameReader(repository.keys), place_from_json(place), Kind.DOCUMENT)
-        return cls(path, bytes(data))
+        return cls(path, repository.read_document(point, NAME))
 
     def write(self) -> None:
         try:
@@ -40,5 +33,5 @@ class Document:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            kind = StoreFull if error.errno in (28, 122) else TargetError
+            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else TargetError
             raise kind("the document cannot be written", f"{self.path}: {error.strerror}") from None

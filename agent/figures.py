@@ -49,16 +49,24 @@ def parse_moment(text: str, now: datetime) -> datetime:
         except OverflowError:
             raise UsageError("not a moment", text, "that is longer ago than there are dates") from None
     try:
-        moment = datetime.fromisoformat(text.strip())
+        when = datetime.fromisoformat(text.strip())
     except ValueError:
         raise UsageError(
             "not a moment", text, "a date (2026-01-31), a time (2026-01-31T18:00Z) or 12h, 7d, 2w"
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def format_moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+def moment(seconds: float) -> datetime:
+    """Unix seconds out of a repository as a moment; what is no moment is the first one."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def format_moment(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def printable(text: str) -> str:

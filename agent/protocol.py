@@ -152,7 +152,7 @@ def encode(message: Command | Event) -> bytes:
 
 
 def decode_command(data: bytes) -> Command:
-    """CommandRefused says what is wrong with it; its value never repeats what stands in the command's fields."""
+    """CommandRefused names places, types and members, never what a field of free text holds."""
     if len(data) > MAX_BYTES:
         raise CommandRefused("a command is too large", f"{len(data)} bytes", f"at most {MAX_BYTES} bytes are taken")
     opening = _decode(data, _Opening)
@@ -183,7 +183,9 @@ def _decode(data: bytes | msgspec.Raw, kind: type[Any], within: str = "") -> Any
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        where = str(error).replace("`$", f"`$.{within}" if within else "`$")
+        where = str(error).replace("`$", f"`$.{within}") if within else str(error)
+        if within and "`$" not in where:
+            where += f" - at `$.{within}`"
         raise CommandRefused("a command is malformed", where, hint) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CommandRefused("a command is not JSON", error, hint) from None

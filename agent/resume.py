@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mover.errors import Damaged, ObjectNotFound, UnsupportedFormat
 from mover.repository import record
 from mover.repository.repository import Repository
 
@@ -32,8 +33,11 @@ def find_open_job(repository: Repository, resource: str, disks: Sequence[str], f
     for entry in entries:
         if entry.metadata.get("state") != record.OPEN or _sequence(entry.metadata) <= newest:
             continue
-        read = repository.store.read_record(entry.name)
-        header, body = record.decode(read.data, entry.name, repository.keys)
+        try:
+            read = repository.store.read_record(entry.name)
+            header, body = record.decode(read.data, entry.name, repository.keys)
+        except (Damaged, UnsupportedFormat, ObjectNotFound):
+            continue  # nothing to go on with: the backup is a new job
         if header.state == record.OPEN and header.flags == flags and [disk.name for disk in body.disks] == list(disks):
             point = entry.name.rsplit("/", 1)[-1]
             found.append((header.sequence, OpenJob(body.job, point, read.leased)))
@@ -41,4 +45,6 @@ def find_open_job(repository: Repository, resource: str, disks: Sequence[str], f
 
 
 def _sequence(metadata: Mapping[str, str]) -> int:
-    return int(metadata.get("sequence", "0"))
+    """As the listing shows it; 0 when damage made it unreadable."""
+    text = metadata.get("sequence", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent import passwords
-from agent.figures import format_moment, format_size, parse_moment
+from agent.figures import format_moment, format_size, moment, parse_moment
 from agent.verbs import Surroundings, add_json, add_password, add_repository
 from agent.verbs.target import named_repository, settings_for
-from mover.errors import UsageError
+from mover.errors import Damaged, MoverError, ObjectNotFound, UnsupportedFormat, UsageError
 
 if TYPE_CHECKING:
     from mover.repository.record import Body, Header
@@ -81,56 +80,74 @@ def run_create(arguments: argparse.Namespace, around: Surroundings) -> int:
 
 
 def run_points(arguments: argparse.Namespace, around: Surroundings) -> int:
-    from agent.opening import open_repository, reference
-
     now = datetime.fromtimestamp(around.clock.wall(), UTC)
     since = parse_moment(arguments.since, now) if arguments.since is not None else None
     if arguments.flag is not None and arguments.flag.upper() not in ("D", "W", "M", "Y"):
         raise UsageError("not a flag", arguments.flag, "one of D, W, M and Y")
+    from agent.opening import open_repository, reference
+
     url, environ = named_repository(arguments.repository, around.environ)
     place = passwords.reference(arguments.password_file, arguments.password_fd, environ)
     repository = open_repository(reference(url, place), settings_for(around, environ)).repository
+    found, damaged = _read(repository, arguments.resource, everything=arguments.all)
     rows = [
         row
-        for row in _rows(repository, arguments.resource, everything=arguments.all)
+        for row in found
         if (since is None or row["time"] >= since)
         and (arguments.flag is None or arguments.flag.upper() in row["flags"])
     ]
     if arguments.latest:
         rows = list({row["resource"]: row for row in rows}.values())
+    _show(rows, damaged, around, everything=arguments.all)
+    return damaged[0].exit_code if damaged else 0
+
+
+def _show(rows: list[dict[str, Any]], damaged: list[MoverError], around: Surroundings, *, everything: bool) -> None:
+    from agent.protocol import ErrorBody
+
+    bodies = [ErrorBody.of(error) for error in damaged]
     if around.console.json:
-        around.console.document({"points": rows})
-        return 0
-    if not rows:
-        around.console.line("no restore points")
-        return 0
+        around.console.document({"points": rows, "damaged": bodies})
+        return
     columns = ["Point", "Made", "Resource", "Flags", "Disks", "Size", "Read", "Stored"]
-    if arguments.all:
+    if everything:
         columns.append("State")
-    around.console.table(columns, (_cells(row)[: len(columns)] for row in rows), right=("Size", "Read", "Stored"))
-    return 0
+    if rows:
+        around.console.table(columns, (_cells(row)[: len(columns)] for row in rows), right=("Size", "Read", "Stored"))
+    else:
+        around.console.line("no restore points")
+    for body in bodies:
+        around.console.error(body)
 
 
-def _rows(repository: Repository, resource: str | None, *, everything: bool) -> Iterator[dict[str, Any]]:
+def _read(
+    repository: Repository, resource: str | None, *, everything: bool
+) -> tuple[list[dict[str, Any]], list[MoverError]]:
+    """The points, oldest first within a resource, and what is wrong with those that cannot be read: one does not hide the rest."""
     from mover.repository import record
 
-    if not everything:
-        for point in repository.points(resource):
-            yield _row(point.header, point.body, leased=False)
-        return
-    found = []
-    for entry in repository.point_entries(resource):
-        read = repository.store.read_record(entry.name)
-        header, body = record.decode(read.data, entry.name, repository.keys)
-        found.append(_row(header, body, leased=read.leased))
-    yield from sorted(found, key=lambda row: (row["resource"], row["sequence"], row["point"]))
+    rows, damaged = [], list[MoverError]()
+    for entry in list(repository.point_entries(resource)):
+        if not everything and entry.metadata.get("state") in (record.OPEN, record.ABORTED):
+            continue
+        try:
+            read = repository.store.read_record(entry.name)
+            header, body = record.decode(read.data, entry.name, repository.keys)
+        except ObjectNotFound:
+            continue  # deleted since it was listed
+        except (Damaged, UnsupportedFormat) as error:
+            damaged.append(error)
+            continue
+        if everything or header.state == record.COMMITTED:
+            rows.append(_row(header, body, leased=read.leased))
+    return sorted(rows, key=lambda row: (row["resource"], row["sequence"], row["point"])), damaged
 
 
 def _row(header: Header, body: Body, *, leased: bool) -> dict[str, Any]:
     names = [disk.name for disk in body.disks]
     return {
         "point": header.name.rsplit("/", 1)[-1],
-        "time": datetime.fromtimestamp(header.time, UTC),
+        "time": moment(header.time),
         "resource": body.resource_name,
         "sequence": header.sequence,
         "flags": header.flags,
