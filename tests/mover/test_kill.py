@@ -7,6 +7,7 @@ slow machine is killed as deep in the work as a quick one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ import pytest
 from mover.clock import SYSTEM
 from mover.repository import record
 from mover.repository.repository import Repository
+from mover.store.base import Store
 from mover.store.open import open_store
 from mover.store.retry import RetryStore
 from tests.azurite import Azurite
@@ -68,8 +70,11 @@ def checkpointed(repository: Repository) -> int:
 
 def kill_and_resume(url: str, environ: dict[str, str], folder: Path, kills: int, seed: int) -> None:
     """Backups and restores until `kills` workers were killed."""
-    rng = random.Random(seed)
-    store = RetryStore(open_store(url, {**os.environ, **environ}), SYSTEM)
+    with contextlib.closing(RetryStore(open_store(url, {**os.environ, **environ}), SYSTEM)) as store:
+        rounds(store, url, environ, folder, kills, random.Random(seed))
+
+
+def rounds(store: Store, url: str, environ: dict[str, str], folder: Path, kills: int, rng: random.Random) -> None:
     repository = Repository.create(store, password=PASSWORD)
     workers = Workers(environ)
     disk = folder / "disk.img"
