@@ -127,20 +127,14 @@ class KeyRing:
         """The ring out of the first slot that the password opens; WrongPassword when it opens none."""
         tried = 0
         for slot in slots:
-            if slot.get("kind") != "password":
-                continue
-            tried += 1
-            n, r, p = slot["n"], slot["r"], slot["p"]
-            if slot.get("kdf") != "scrypt" or not (0 < n <= 1 << 20 and 0 < r <= 8 and 0 < p <= 4):
-                raise UnsupportedFormat(
-                    "key slot with a derivation that is not supported", f"{slot.get('kdf')} {n},{r},{p}"
-                )
-            cipher = AESGCM(_stretch(password, bytes.fromhex(slot["salt"]), n, r, p))
             try:
-                plain = cipher.decrypt(
-                    bytes.fromhex(slot["nonce"]), bytes.fromhex(slot["wrapped"]), _slot_context(repository)
-                )
-            except InvalidTag:
+                if slot.get("kind") != "password":
+                    continue
+                tried += 1
+                plain = _open_slot(slot, password, repository)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise Damaged("a key slot is malformed", f"slot {tried} of repository {repository}") from None
+            if plain is None:
                 continue
             ring = json.loads(plain)
             epochs = {int(number): bytes.fromhex(key) for number, key in ring["epochs"].items()}
@@ -148,6 +142,18 @@ class KeyRing:
         if not tried:
             raise UnsupportedFormat("no key slot of this repository takes a password", f"{len(slots)} slots")
         raise WrongPassword("the password does not open this repository", f"{tried} key slot(s) tried")
+
+
+def _open_slot(slot: Mapping[str, Any], password: str, repository: str) -> bytes | None:
+    """What the slot holds; None when the password does not open it."""
+    n, r, p = slot["n"], slot["r"], slot["p"]
+    if slot.get("kdf") != "scrypt" or not (0 < n <= 1 << 20 and 0 < r <= 8 and 0 < p <= 4):
+        raise UnsupportedFormat("key slot with a derivation that is not supported", f"{slot.get('kdf')} {n},{r},{p}")
+    cipher = AESGCM(_stretch(password, bytes.fromhex(slot["salt"]), n, r, p))
+    try:
+        return cipher.decrypt(bytes.fromhex(slot["nonce"]), bytes.fromhex(slot["wrapped"]), _slot_context(repository))
+    except InvalidTag:
+        return None
 
 
 def _slot_context(repository: str) -> bytes:
