@@ -128,6 +128,8 @@ def read_footer(footer: bytes | bytearray, size: int, name: str) -> Shape:
             "an index run of an unknown version or with unknown features", f"{name}: {version}, {features}"
         )
     shape = Shape(records, writers, packs, blocks, filter_log, tail)
+    if any(footer[6:8]):
+        raise Damaged("an index run's footer is not zero where it must be", name)
     if not MIN_FILTER_BITS <= filter_log <= 40 or shape.size != size or blocks != -(-records // BLOCK_RECORDS):
         raise Damaged("an index run's footer does not fit the run", name)
     return shape

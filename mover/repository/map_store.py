@@ -46,7 +46,7 @@ class MapReader:
             page = self._pages.get(number)
             if page is None:
                 page = Page.decode(read_chunk(self._store, self._reader, slot.ref, Kind.PAGE))
-                if len(page.entries) != self.root.page_blocks(number):
+                if len(page.entries) != self.root.page_blocks(number) or page.raw_lengths is not None:
                     raise Damaged("a map page has another number of blocks than its disk", slot.ref.place)
                 self._pages[number] = page
                 while len(self._pages) > PAGES_KEPT:

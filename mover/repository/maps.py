@@ -199,6 +199,8 @@ class Root:
             _ROOT
         )
         _check_header(magic, b"DMRT", version, flags, "map root")
+        if flags & STREAM:
+            raise UnsupportedFormat("the map of a stream, which this release does not read", f"flags {flags}")
         root = cls(size, covered, [], block_size)
         if block_size != BLOCK_SIZE or page_blocks != PAGE_BLOCKS:
             raise UnsupportedFormat("a map with another block size", f"{block_size} x {page_blocks}")

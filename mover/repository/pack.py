@@ -17,6 +17,7 @@ TARGET_SIZE = 64 * 1024 * 1024 + 64 * 1024
 """Bytes of frames at which a pack is closed: 64 incompressible blocks of 1 MiB fit with their headers."""
 
 ENTRY = struct.Struct("<32sIIB7x")
+_ENTRY_ZEROS = 41
 FOOTER = struct.Struct("<4sHBxQQIxxxxQQ")
 FOOTER_SIZE = FOOTER.size  # 48
 MAGIC, VERSION = b"DMPK", 1
@@ -59,6 +60,8 @@ def read_footer(footer: bytes | bytearray, size: int, pack: PackName) -> tuple[i
         raise UnsupportedFormat(
             "a pack of an unknown version or with unknown features", f"{pack.object}: {version}, {features}"
         )
+    if any(footer[7:8]) or any(footer[28:32]):
+        raise Damaged("a pack's footer is not zero where it must be", pack.object)
     if at + count * ENTRY.size + FOOTER_SIZE != size or kind != (METADATA if pack.is_metadata else DATA):
         raise Damaged("a pack's footer does not fit the pack", pack.object)
     return at, count, directory_checksum
@@ -67,6 +70,8 @@ def read_footer(footer: bytes | bytearray, size: int, pack: PackName) -> tuple[i
 def read_directory(data: bytes | bytearray, checksum: int, pack: PackName) -> list[DirectoryEntry]:
     if xxh3_64_intdigest(bytes(data)) != checksum:
         raise Damaged("a pack's directory is damaged", pack.object)
+    if any(bytes(data[column :: ENTRY.size]).strip(b"\0") for column in range(_ENTRY_ZEROS, ENTRY.size)):
+        raise Damaged("a pack's directory is not zero where it must be", pack.object)
     entries = [DirectoryEntry(*fields) for fields in ENTRY.iter_unpack(data)]
     at = 0
     for entry in entries:

@@ -17,9 +17,9 @@ from mover.repository.names import METADATA_BIT, PackName
 from mover.repository.pack import Place
 from mover.repository.tables import Cursor, PackTable
 
-_LIST = struct.Struct("<4sHxxII")
+_LIST = struct.Struct("<4sHHII")
 _LIST_ROW = struct.Struct("<IIQ")
-_SUMMARY = struct.Struct("<4sHxxIII")
+_SUMMARY = struct.Struct("<4sHHIII")
 _SUMMARY_ROW = struct.Struct("<IIIIQ32s")
 VERSION = 1
 CUT = 1024
@@ -42,13 +42,13 @@ def encode_list(packs: list[tuple[PackName, int]]) -> bytes:
     """`packs` ascending by name, each once."""
     writers: dict[bytes, int] = {}
     rows = [_LIST_ROW.pack(writers.setdefault(pack.writer, len(writers)), pack.number, live) for pack, live in packs]
-    return _LIST.pack(b"DMPL", VERSION, len(writers), len(rows)) + b"".join(writers) + b"".join(rows)
+    return _LIST.pack(b"DMPL", VERSION, 0, len(writers), len(rows)) + b"".join(writers) + b"".join(rows)
 
 
 def decode_list(data: bytes) -> list[tuple[PackName, int]]:
     cursor = Cursor(data, "pack list")
-    magic, version, writers, count = cursor.fields(_LIST)
-    _check(magic, b"DMPL", version, "pack list")
+    magic, version, zero, writers, count = cursor.fields(_LIST)
+    _check(magic, b"DMPL", version, zero, "pack list")
     names = cursor.take(48 * writers)
     found = []
     for writer, number, live in _LIST_ROW.iter_unpack(cursor.take(_LIST_ROW.size * count)):
@@ -69,13 +69,13 @@ def encode_summary(lists: list[tuple[ChunkRef, int, int]]) -> bytes:
         for ref, packs, live in lists
     ]
     writers, count, tables = table.encode()
-    return _SUMMARY.pack(b"DMPS", VERSION, writers, count, len(rows)) + tables + b"".join(rows)
+    return _SUMMARY.pack(b"DMPS", VERSION, 0, writers, count, len(rows)) + tables + b"".join(rows)
 
 
 def decode_summary(data: bytes) -> list[tuple[ChunkRef, int, int]]:
     cursor = Cursor(data, "pack summary")
-    magic, version, writers, packs, count = cursor.fields(_SUMMARY)
-    _check(magic, b"DMPS", version, "pack summary")
+    magic, version, zero, writers, packs, count = cursor.fields(_SUMMARY)
+    _check(magic, b"DMPS", version, zero, "pack summary")
     names = cursor.packs(writers, packs)
     found = []
     for pack, offset, length, number, live, chunk_id in _SUMMARY_ROW.iter_unpack(
@@ -88,8 +88,10 @@ def decode_summary(data: bytes) -> list[tuple[ChunkRef, int, int]]:
     return found
 
 
-def _check(magic: bytes, expected: bytes, version: int, what: str) -> None:
+def _check(magic: bytes, expected: bytes, version: int, zero: int, what: str) -> None:
     if magic != expected:
         raise Damaged(f"a {what} does not begin as one", repr(magic))
     if version != VERSION:
         raise UnsupportedFormat(f"a {what} of an unknown version", version)
+    if zero:
+        raise Damaged(f"a {what} is malformed", f"{zero} where zero must be")
