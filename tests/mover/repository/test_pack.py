@@ -81,3 +81,22 @@ def test_a_directory_that_cannot_be_is_damage(entries: list[DirectoryEntry]) -> 
     data = pack.write_tail(entries, 200, metadata=False)[: -pack.FOOTER_SIZE]
     with pytest.raises(Damaged, match="inconsistent"):
         pack.read_directory(data, xxh3_64_intdigest(data), DATA)
+
+
+@pytest.mark.parametrize("at", [7, 28, 31])
+def test_bytes_of_the_footer_that_must_be_zero_are(at: int) -> None:
+    _, data = made([(bytes(32), 64, Kind.DATA)], DATA)
+    footer = bytearray(data[-pack.FOOTER_SIZE :])
+    footer[at] = 1
+    footer[40:] = xxh3_64_intdigest(footer[:40]).to_bytes(8, "little")
+    with pytest.raises(Damaged, match="zero"):
+        pack.read_footer(footer, len(data), DATA)
+
+
+@pytest.mark.parametrize("at", [41, 47, 48 + 41])
+def test_bytes_of_the_directory_that_must_be_zero_are(at: int) -> None:
+    entries, _ = made([(bytes(32), 64, Kind.DATA), (b"\xff" * 32, 70, Kind.DATA)], DATA)
+    data = bytearray(pack.write_tail(entries, 134, metadata=False)[: -pack.FOOTER_SIZE])
+    data[at] = 1
+    with pytest.raises(Damaged, match="zero"):
+        pack.read_directory(data, xxh3_64_intdigest(data), DATA)
