@@ -12,6 +12,7 @@ from typing import Any
 from mover.errors import Damaged, MissingObject, ObjectNotFound
 from mover.repository import signed_json
 from mover.repository.names import COLLECTOR_STATE, PackName, parse_pack
+from mover.repository.signed_json import member
 from mover.store.base import Store
 
 FORMAT, LIST_FORMAT = "data-mover collector", "data-mover list"
@@ -95,10 +96,10 @@ def read_state(store: Store) -> CollectorState:
         condemned, gone = resolve(value["condemned"]), resolve(value["gone"])
         catalog = resolve(value["catalog"])
         return CollectorState(
-            generation=value["generation"],
-            write_id=value["write_id"],
-            time=value["time"],
-            owner_epoch=value["owner_epoch"],
+            generation=member(value, "generation", int),
+            write_id=member(value, "write_id", str),
+            time=member(value, "time", int, float),
+            owner_epoch=member(value, "owner_epoch", int),
             condemned_points=frozenset(resolve(condemned["points"])),
             condemned_packs=_packs(resolve(condemned["packs"])),
             compacting_packs=_packs(resolve(condemned["compacting"])),

@@ -11,6 +11,7 @@ from mover.repository import signed_json
 from mover.repository.keys import KeyRing
 from mover.repository.maps import BLOCK_SIZE
 from mover.repository.names import DESCRIPTOR
+from mover.repository.signed_json import member
 
 FORMAT = "data-mover repository"
 TIERS = ("hot", "cool", "archive", "inferred")
@@ -66,23 +67,30 @@ class Descriptor:
     def decode(cls, data: bytes) -> Descriptor:
         value = signed_json.load(FORMAT, data, DESCRIPTOR)
         try:
-            encryption, owner = value["encryption"], value["owner"]
+            encryption, owner = member(value, "encryption", dict), member(value, "owner", dict)
             if value["block_size"] != BLOCK_SIZE or encryption["method"] not in ("none", "password"):
                 what = f"block size {value['block_size']}, encryption {encryption['method']!r}"
                 raise UnsupportedFormat("a repository that this release cannot use", what)
+            encrypted = encryption["method"] != "none"
             return cls(
-                id=value["id"],
-                created=value["created"],
+                id=member(value, "id", str),
+                created=member(value, "created", int, float),
                 method=encryption["method"],
-                key_epoch=value["key_epoch"],
-                owner_id=owner["id"],
-                owner_name=owner["name"],
-                owner_epoch=owner["epoch"],
-                write_id=value["write_id"],
-                tier=value["tier"],
-                hint=encryption.get("hint", ""),
-                slots=encryption.get("slots", []),
-                clear_key=value.get("id_key", ""),
+                key_epoch=member(value, "key_epoch", int),
+                owner_id=member(owner, "id", str),
+                owner_name=member(owner, "name", str),
+                owner_epoch=member(owner, "epoch", int),
+                write_id=member(value, "write_id", str),
+                tier=member(value, "tier", str),
+                hint=member(encryption, "hint", str) if encrypted else "",
+                slots=member(encryption, "slots", list) if encrypted else [],
+                clear_key="" if encrypted else _clear_key(member(value, "id_key", str)),
             )
-        except (KeyError, TypeError):
-            raise Damaged("repository.json lacks a member", DESCRIPTOR) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise Damaged("a member of the descriptor is missing or malformed", f"{DESCRIPTOR}: {error}") from None
+
+
+def _clear_key(text: str) -> str:
+    if len(bytes.fromhex(text)) != 32:
+        raise ValueError(f"id_key has {len(text)} digits")
+    return text

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from blake3 import blake3
@@ -21,6 +22,14 @@ def dump(format_name: str, value: dict[str, Any], *, indent: int | None = None) 
     whole = {"format": format_name, "version": VERSION, "features": 0, **value}
     whole["checksum"] = blake3(_canonical(whole)).hexdigest()
     return json.dumps(whole, indent=indent).encode() + b"\n"
+
+
+def member(parent: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """A member of one of these types; KeyError or TypeError otherwise."""
+    value = parent[name]
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"{name} is {type(value).__name__}")
+    return value
 
 
 def load(format_name: str, data: bytes | bytearray, name: str) -> dict[str, Any]:
