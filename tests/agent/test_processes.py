@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes: workers that are killed or told to stop, and a terminal's Ctrl-C. Another one goes on.
+
+What a minute of waiting would do, the lapse of a dead process's lease, is done by taking the local store's lease files
+away; the demo and tests/mover/test_kill.py wait the minute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.protocol import Event, Result
+from agent.queue_sqlite import SqliteQueue
+from mover.repository import record
+from mover.repository.repository import Repository
+from mover.store.local import LocalStore
+from tests.agent.conftest import MIB, PASSWORD, Place
+from tests.agent.waiting import wait_for
+
+SIZE = 180 * MIB
+"""Three packs: with little bandwidth the second waits, so that there is a middle to stop in."""
+
+
+@pytest.fixture
+def big(place: Place) -> Place:
+    place.repo(encrypted=True)
+    with place.image.open("wb") as file:
+        for _ in range(SIZE // MIB // 4):
+            file.write(os.urandom(4 * MIB))
+    return place
+
+
+@pytest.fixture
+def start(place: Place) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts processes of the programs, and ends those that are left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(module: str, *words: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", module, *map(str, words)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def worker(start: Callable[..., subprocess.Popen[str]], place: Place, *words: str) -> subprocess.Popen[str]:
+    return start("agent.daemon", "--queue", place.queue, "--visibility", "3", "--checkpoint-seconds", "1", *words)
+
+
+def submit(place: Place) -> None:
+    command = place.folder / "command.json"
+    command.write_text(place.back_up("--print-command", "--job", "j1").out)
+    place.dm("submit", command, "--queue", place.queue)
+
+
+def events(place: Place) -> list[Event]:
+    queue = SqliteQueue(place.queue)
+    try:
+        return [event for _, event in queue.events("j1")]
+    finally:
+        queue.close()
+
+
+def answers(place: Place) -> list[Result]:
+    return [event for event in events(place) if isinstance(event, Result)]
+
+
+def checkpoint(place: Place) -> int:
+    """The blocks that the open session's newest checkpoint covers."""
+    repository = Repository.open(LocalStore(place.folder / "repository"), password=PASSWORD)
+    for entry in repository.point_entries():
+        if entry.metadata["state"] == record.OPEN:
+            header, _ = record.decode(repository.store.read_record(entry.name).data, entry.name, repository.keys)
+            return header.disks[0].covered if header.disks else 0
+    return 0
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def assert_restores(place: Place) -> None:
+    to = place.folder / "restored"
+    place.dm("restore", "--point", place.point(), "--to", to)
+    assert digest(to) == digest(place.image)
+
+
+def test_a_killed_worker_s_command_is_gone_on_with_by_another(
+    big: Place, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    submit(big)
+    victim = worker(start, big, "--bandwidth", "24MiB")
+    wait_for(lambda: checkpoint(big))
+    victim.kill()
+    victim.wait()
+    covered = checkpoint(big)
+    assert covered
+    assert big.dm("points", "--json").document["points"] == []
+    for lease in (big.folder / "repository" / ".leases").iterdir():
+        lease.unlink()
+    second = worker(start, big)
+    answer = wait_for(lambda: answers(big))[0]
+    assert (answer.status, answer.resumed) == ("success", True)
+    assert answer.statistics["read"] <= SIZE - covered * MIB  # nothing that was checkpointed
+    second.terminate()
+    assert second.wait(30) == 0
+    assert_restores(big)
+    assert PASSWORD not in second.communicate()[1]
+
+
+def test_a_worker_that_is_told_to_stop_hands_the_command_back_at_once(
+    big: Place, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    submit(big)
+    first = worker(start, big, "--bandwidth", "24MiB")
+    wait_for(lambda: events(big))
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 0
+    lines = [json.loads(line) for line in first.communicate()[1].splitlines()]
+    assert "the worker is stopping" in lines[-2]["event"]
+    assert answers(big) == []
+    assert worker(start, big, "--once").wait(60) == 0  # no lease and no visibility to wait for
+    assert answers(big)[0].resumed
+    assert_restores(big)
+
+
+def next_event(process: subprocess.Popen[str], accept: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    assert process.stderr is not None
+    for line in process.stderr:
+        event: dict[str, Any] = json.loads(line)
+        if accept(event):
+            return event
+    raise AssertionError("the process ended before that event")
+
+
+def test_ctrl_c_ends_a_backup_in_good_order_and_the_same_words_go_on(
+    big: Place, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    words = ["--resource", "vm1", "--disk", str(big.image), "--level", "19"]
+    process = start("agent.cli", "backup", *words, "--json")
+    next_event(process, lambda event: event["event"] == "progress" and event["done"] > 0)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    result = json.loads(out)
+    assert process.returncode == result["error"]["exit_code"] == 8
+    assert result["status"] == "cancelled"
+    assert "go on from its last checkpoint" in result["error"]["hint"]
+    assert big.dm("points", "--json").document["points"] == []
+    states = big.dm("points", "--json", "--all").document["points"]
+    assert [(point["state"], point["leased"], point["job"]) for point in states] == [("open", False, result["job"])]
+    assert "can be resumed" in big.dm("points", "--all").out
+    said = big.dm("backup", *words[:-2])
+    assert f"going on with job {result['job']}" in said.err
+    assert "resumed" in said.out
+    assert_restores(big)
+
+
+def test_ctrl_c_says_how_to_go_on(big: Place, start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start("agent.cli", "backup", "--resource", "vm1", "--disk", big.image, "--level", "19")
+    assert process.stderr is not None
+    assert "back up disk.img" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 8
+    lines = err.splitlines()
+    assert lines[-4] == "data-mover: the backup was cancelled"
+    assert lines[-2].startswith("  hint:  ")
+    assert lines[-1].startswith("  go on: the same command again, or with --job job-")
+
+
+def test_what_a_live_worker_holds_is_not_taken_from_it(big: Place, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """A backup of the same resource meanwhile is a job of its own; the same job is refused."""
+    submit(big)
+    holder = worker(start, big, "--bandwidth", "24MiB")
+    wait_for(lambda: checkpoint(big))
+    holder.send_signal(signal.SIGSTOP)  # for as long as we look; its lease lasts a minute
+    said = big.back_up("--job", "j1", code=6)
+    assert said.error[0] == "the session is held by another worker"
+    said = big.back_up()
+    assert "a worker has it" in said.err
+    holder.send_signal(signal.SIGCONT)
+    assert wait_for(lambda: answers(big))[0].status == "success"
+    jobs = [point["job"] for point in big.dm("points", "--json").document["points"]]
+    assert len(jobs) == 2
+    assert "j1" in jobs
+
+
+def test_a_restore_that_was_stopped_goes_on_from_what_is_there(
+    big: Place, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    big.back_up()
+    to = big.folder / "restored"
+    process = start("agent.cli", "restore", "--point", big.point(), "--to", to, "--json")
+    next_event(process, lambda event: event["event"] == "progress")
+    process.kill()
+    process.wait()
+    assert not to.exists()
+    left = (big.folder / "restored.partial").stat().st_blocks * 512
+    result = big.dm("restore", "--point", big.point(), "--to", to, "--json").document
+    assert result["statistics"]["equal"] >= left - MIB * 8  # blocks that were being written do not count
+    assert digest(to) == digest(big.image)
+
+
+def test_a_reader_that_has_enough_is_no_error(place: Place) -> None:
+    place.repo()
+    for number in range(3):
+        place.back_up("--job", f"j{number}")
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m agent.cli points --json | head -c 10"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == '{"points":'
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
