@@ -100,11 +100,13 @@ def make_folders(root: Path, folder: Path) -> None:
     make_folders(root, folder.parent)
     # Forced also when it is there already: the process that made it may not have come so far yet.
     with durable_folder(folder.parent):
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            if not folder.is_dir():
-                raise
+        while not folder.is_dir():
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                if os.path.lexists(folder) and not folder.is_dir():
+                    raise
+                # It was there, and a deletion beside us has just taken it away: once more.
 
 
 def remove_forgotten(folder: Path, now: float) -> None:
