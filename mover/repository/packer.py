@@ -96,7 +96,11 @@ class Packer:
         self._parts, self._entries, self._length = [], [], 0
         self._number += 1
         if self._pool is None:
-            self._upload(name, parts)
+            try:
+                self._upload(name, parts)
+            except BaseException as error:  # places in this pack were handed out: nothing more may follow
+                self._failure = error
+                raise
             return
         self._slots.acquire()
         future = self._pool.submit(self._upload_in_flight, name, parts)
