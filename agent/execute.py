@@ -151,7 +151,8 @@ def execute(
     delivery: int = 1,
     opened: Opened | None = None,
 ) -> Result:
-    """Until the command is done, refused, failed or cancelled. `opened`: its repository, when the caller has it open."""
+    """Until the command is done, refused, failed or cancelled. `opened`: its repository, when the caller has it open; it
+    is closed here in any case."""
     clock = settings.clock
     reporter = Reporter(command, clock, send)
     began = clock.monotonic()
@@ -167,6 +168,9 @@ def execute(
             _restore(command.payload, opened, settings, reporter, cancelled, outcome)
     except MoverError as raised:
         error = raised
+    finally:
+        if opened is not None:
+            opened.repository.store.close()
     reporter.stage_ended("success" if error is None else "error")
     api_calls = opened.meter.snapshot() if opened is not None else {}
     return reporter.result(outcome, error, api_calls, clock.monotonic() - began)

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from agent import passwords
 from agent.protocol import Password, RepositoryReference
@@ -45,8 +46,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Opened:
+    """A context manager: at its end connections are given back."""
+
     repository: Repository
     meter: MeterStore
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.repository.store.close()
 
 
 def open_metered(url: str, settings: Settings) -> tuple[Store, MeterStore]:
@@ -63,13 +74,16 @@ def open_metered(url: str, settings: Settings) -> tuple[Store, MeterStore]:
 
 def open_repository(reference: RepositoryReference, settings: Settings) -> Opened:
     """UsageError, WrongPassword, RepositoryNotFound (with the URL), Damaged, UnsupportedFormat, AccessDenied."""
-    store, meter = open_metered(reference.url, settings)
     place = reference.password or passwords.default(settings.environ)
     password = passwords.read(place, settings.environ) if place is not None else None
+    store, meter = open_metered(reference.url, settings)
     try:
         return Opened(Repository.open(store, password=password, clock=settings.clock), meter)
-    except (RepositoryNotFound, ObjectNotFound):
-        raise RepositoryNotFound("there is no repository", redact(reference.url)) from None
+    except BaseException as error:
+        store.close()
+        if isinstance(error, RepositoryNotFound | ObjectNotFound):
+            raise RepositoryNotFound("there is no repository", redact(reference.url)) from None
+        raise
 
 
 def reference(url: str, password: Password | None) -> RepositoryReference:

@@ -15,7 +15,7 @@ from agent.console import Console, calls
 from agent.demo.disk import DemoDisk, check_tools, is_sound, sha256
 from agent.demo.workers import WorkerProcess
 from agent.figures import format_duration, format_size
-from agent.opening import Settings, open_repository
+from agent.opening import Settings, open_metered, open_repository
 from agent.protocol import (
     BackupPayload,
     Command,
@@ -105,7 +105,10 @@ class Story:
             self._check("the worker ends in good order when it is told to", first.stop() == 0)
             self._interrupted()
             self._restore("3")
-            self._repository_as_it_should_be()
+            self._check(
+                "the repository lists three restore points, oldest first",
+                self._listed() == [self.points[name] for name in ("1", "2", "3")],
+            )
         finally:
             for worker in self._workers:
                 worker.stop()
@@ -124,8 +127,6 @@ class Story:
             place.write_text(secrets.token_urlsafe(24) + "\n")
             password = place.read_text().strip()
             (self.folder / "repository").mkdir()
-            from agent.opening import open_metered
-
             store, _ = open_metered(self._reference.url, self._settings)
             Repository.create(store, password=password, hint="it is in the file beside it", clock=self.clock)
 
@@ -166,10 +167,9 @@ class Story:
         command = self._backup_command("3")
         allocated = self.used[-1]
         self._submit(command)
-        covered = self._kill_after_checkpoint(victim, command.job)
-        repository = open_repository(self._reference, self._settings).repository
-        listed = [point.id for point in repository.points(RESOURCE)]
-        self._check("no half restore point is listed", listed == [self.points["1"], self.points["2"]])
+        with open_repository(self._reference, self._settings) as opened:
+            covered = self._kill_after_checkpoint(victim, opened.repository)
+        self._check("no half restore point is listed", self._listed() == [self.points["1"], self.points["2"]])
         self._worker("worker-3")
         self._restore("1")
         self._restore("2")
@@ -182,9 +182,8 @@ class Story:
         self._check("the killed backup was resumed", result.resumed and not result.already)
         self._check("what was checkpointed was not read again", read < allocated and covered > 0)
 
-    def _kill_after_checkpoint(self, worker: WorkerProcess, job: str) -> int:
+    def _kill_after_checkpoint(self, worker: WorkerProcess, repository: Repository) -> int:
         """SIGKILL as soon as a checkpoint covers a part of the disk; the blocks that it covers."""
-        repository = open_repository(self._reference, self._settings).repository
         began = self.clock.monotonic()
         name = ""
         while True:

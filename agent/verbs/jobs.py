@@ -96,7 +96,11 @@ def run_backup(arguments: argparse.Namespace, around: Surroundings) -> int:
     job, opened = arguments.job, None
     if job is None:
         opened = open_repository(payload.repository, settings)
-        job = _open_job(opened, payload, around) or fresh_job()
+        try:
+            job = _open_job(opened, payload, around) or fresh_job()
+        except BaseException:
+            opened.repository.store.close()
+            raise
     command = make_command("backup", job, payload, around.clock)
     return _carry_out(command, settings, around, opened, f"the same command again, or with --job {shlex.quote(job)}")
 

@@ -56,9 +56,12 @@ def run_create(arguments: argparse.Namespace, around: Surroundings) -> int:
             "the hint tells the password", "--hint", "the hint is readable by everybody: word it otherwise"
         )
     store, _ = open_metered(url, settings_for(around, environ))
-    repository = Repository.create(
-        store, password=password, hint=arguments.hint, tier=arguments.tier, clock=around.clock
-    )
+    try:
+        repository = Repository.create(
+            store, password=password, hint=arguments.hint, tier=arguments.tier, clock=around.clock
+        )
+    finally:
+        store.close()
     descriptor = repository.descriptor
     if around.console.json:
         around.console.document(
@@ -88,8 +91,8 @@ def run_points(arguments: argparse.Namespace, around: Surroundings) -> int:
 
     url, environ = named_repository(arguments.repository, around.environ)
     place = passwords.reference(arguments.password_file, arguments.password_fd, environ)
-    repository = open_repository(reference(url, place), settings_for(around, environ)).repository
-    found, damaged = _read(repository, arguments.resource, everything=arguments.all)
+    with open_repository(reference(url, place), settings_for(around, environ)) as opened:
+        found, damaged = _read(opened.repository, arguments.resource, everything=arguments.all)
     rows = [
         row
         for row in found
