@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.console import Console, calls
 from agent.demo.disk import DemoDisk, check_tools, is_sound, sha256
+from agent.demo.report import Check, Report, Step
 from agent.demo.workers import WorkerProcess
-from agent.figures import format_duration, format_size
+from agent.figures import format_size
 from agent.opening import Settings, open_metered, open_repository
 from agent.protocol import (
     BackupPayload,
@@ -50,26 +50,6 @@ class CheckFailed(MoverError):
 
 
 @dataclass
-class Step:
-    """A line of the table; sizes in bytes, None: does not apply."""
-
-    what: str
-    read: int | None = None
-    unchanged: int | None = None
-    stored: int | None = None
-    saved: float | None = None
-    api_calls: int | None = None
-    seconds: float = 0.0
-    verdict: str = ""
-
-
-@dataclass
-class Check:
-    what: str
-    passed: bool
-
-
-@dataclass
 class Story:
     """One demo in one empty folder."""
 
@@ -77,11 +57,9 @@ class Story:
     console: Console
     clock: Clock
     cancel: threading.Event
-    steps: list[Step] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
+    report: Report = field(default_factory=Report)
     hashes: dict[str, str] = field(default_factory=dict)
     points: dict[str, str] = field(default_factory=dict)
-    used: list[int] = field(default_factory=list)
     _workers: list[WorkerProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -113,7 +91,9 @@ class Story:
             for worker in self._workers:
                 worker.stop()
             self._queue.close()
-        return all(check.passed for check in self.checks)
+        files = (self.folder / "repository").rglob("*")
+        self.report.stored = sum(path.stat().st_size for path in files if path.is_file())
+        return self.report.passed
 
     # -- the steps
 
@@ -136,7 +116,7 @@ class Story:
 
     def _backup_command(self, name: str) -> Command:
         self.hashes[name] = sha256(self.disk.image)
-        self.used.append(self.disk.in_use())
+        self.report.used.append(self.disk.in_use())
         disks = (Disk(path=str(self.disk.image), name="os"),)
         payload = BackupPayload(what="disk", repository=self._reference, resource=RESOURCE, disks=disks)
         return self._command("backup", f"demo-backup-{name}", payload)
@@ -144,7 +124,7 @@ class Story:
     def _backed_up(self, name: str, what: str, result: Result) -> None:
         figures = result.statistics
         used = figures["read"] + figures["skipped"]
-        self.steps.append(
+        self.report.steps.append(
             Step(
                 what,
                 read=int(figures["read"]),
@@ -165,7 +145,7 @@ class Story:
             self.disk.grow()
         victim = self._worker("worker-2", "--bandwidth", BANDWIDTH)
         command = self._backup_command("3")
-        allocated = self.used[-1]
+        allocated = self.report.used[-1]
         self._submit(command)
         with open_repository(self._reference, self._settings) as opened:
             covered = self._kill_after_checkpoint(victim, opened.repository)
@@ -206,7 +186,7 @@ class Story:
         self._check("the worker was killed in the middle: its session is open", header.state == record.OPEN)
         step = Step("third backup, its worker killed (kill -9)", seconds=self.clock.monotonic() - began)
         step.verdict = f"{header.disks[0].covered} blocks are safe in a checkpoint"
-        self.steps.append(step)
+        self.report.steps.append(step)
         return header.disks[0].covered
 
     def _restore(self, name: str) -> None:
@@ -219,7 +199,7 @@ class Story:
         self._check(f"restore {name} is the disk as it was, by SHA-256", same)
         self._check(f"restore {name} is a sound file system, by e2fsck -fn", sound)
         verdict = f"{'same SHA-256' if same else 'NOT THE SAME'}, {'e2fsck finds nothing' if sound else 'NOT SOUND'}"
-        self.steps.append(
+        self.report.steps.append(
             Step(
                 f"restore point {name}",
                 read=int(result.statistics["fetched"]),
@@ -230,12 +210,9 @@ class Story:
         )
         to.unlink()
 
-    def _repository_as_it_should_be(self) -> None:
-        repository = open_repository(self._reference, self._settings).repository
-        listed = [point.id for point in repository.points(RESOURCE)]
-        self._check(
-            "the repository lists three restore points, oldest first", listed == [self.points[n] for n in "123"]
-        )
+    def _listed(self) -> list[str]:
+        with open_repository(self._reference, self._settings) as opened:
+            return [point.id for point in opened.repository.points(RESOURCE)]
 
     # -- queue, workers, checks
 
@@ -261,7 +238,7 @@ class Story:
         return worker
 
     def _check(self, what: str, passed: bool) -> None:
-        self.checks.append(Check(what, passed))
+        self.report.checks.append(Check(what, passed))
         self.console.say(f"{'ok' if passed else 'FAILED'}: {what}")
 
     @contextmanager
@@ -273,46 +250,8 @@ class Story:
         step = Step(what)
         yield step
         step.seconds = self.clock.monotonic() - began
-        self.steps.append(step)
+        self.report.steps.append(step)
 
     def _wait(self, seconds: float) -> None:
         if self.clock.wait(self.cancel, seconds):
             raise Cancelled("the demo was interrupted", "", "run it again")
-
-    # -- the table
-
-    def show(self) -> None:
-        passed = all(check.passed for check in self.checks)
-        if self.console.json:
-            document = {
-                "ok": passed,
-                "steps": [asdict(step) for step in self.steps],
-                "checks": [asdict(check) for check in self.checks],
-            }
-            self.console.document(document)
-            return
-        columns = ("Step", "Read", "Unchanged", "Stored", "Saved", "API calls", "Time", "Verdict")
-        self.console.table(columns, map(_cells, self.steps), right=columns[1:-1])
-        stored = sum(path.stat().st_size for path in (self.folder / "repository").rglob("*") if path.is_file())
-        used = sum(self.used)
-        text = f"{len(self.used)} restore points of {format_size(used)} in use take {format_size(stored)} in the repository"
-        self.console.line(f"{text}: {100 * (1 - stored / used):.1f} % saved")
-        failed = [check.what for check in self.checks if not check.passed]
-        for what in failed:
-            self.console.line(f"FAILED: {what}")
-        self.console.line(f"{len(self.checks) - len(failed)} of {len(self.checks)} checks passed")
-
-
-def _cells(step: Step) -> list[str]:
-    def size(value: int | None) -> str:
-        return "" if value is None else format_size(value)
-
-    saved = "" if step.saved is None else f"{100 * step.saved:.1f} %"
-    api_calls = "" if step.api_calls is None else str(step.api_calls)
-    figures = [size(step.read), size(step.unchanged), size(step.stored), saved, api_calls]
-    return [step.what, *figures, format_duration(step.seconds), step.verdict]
-
-
-def free_bytes(folder: Path) -> int:
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize

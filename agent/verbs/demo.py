@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -36,7 +37,7 @@ def run_demo(arguments: argparse.Namespace, around: Surroundings) -> int:
     story = Story(folder, around.console, around.clock, around.cancel)
     try:
         passed = story.play()
-        story.show()
+        story.report.show(around.console)
     finally:
         if arguments.keep:
             around.console.say(f"everything is in {folder}")
@@ -47,12 +48,10 @@ def run_demo(arguments: argparse.Namespace, around: Surroundings) -> int:
 
 def _folder(wanted: str | None) -> Path:
     """An empty folder with enough room."""
-    from agent.demo.story import free_bytes
-
     try:
         if wanted is None:
             places = [Path(tempfile.gettempdir()), Path("/var/tmp")]  # noqa: S108 - mkdtemp makes a folder of our own there
-            place = next((one for one in places if one.is_dir() and free_bytes(one) >= NEEDED), places[0])
+            place = next((one for one in places if one.is_dir() and _free(one) >= NEEDED), places[0])
             folder = Path(tempfile.mkdtemp(prefix="data-mover-demo-", dir=place))
         else:
             folder = Path(wanted).absolute()
@@ -63,9 +62,15 @@ def _folder(wanted: str | None) -> Path:
         raise UsageError(
             "the demo's folder cannot be used", f"{wanted or ''}: {error.strerror}", "name another: --directory"
         ) from None
-    if free_bytes(folder) < NEEDED:
-        value = f"{folder}: {format_size(free_bytes(folder))} of {format_size(NEEDED)}"
+    if _free(folder) < NEEDED:
+        value = f"{folder}: {format_size(_free(folder))} of {format_size(NEEDED)}"
         if wanted is None:
             folder.rmdir()
         raise UsageError("the demo has too little room", value, "name a folder on another disk: --directory")
     return folder
+
+
+def _free(folder: Path) -> int:
+    """Bytes that we may still write there."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
