@@ -86,12 +86,12 @@ def rounds(store: Store, url: str, environ: dict[str, str], folder: Path, kills:
         for block in rng.sample(range(BLOCKS), BLOCKS // 2):
             content[block * MIB : block * MIB + 64] = rng.randbytes(64)
         disk.write_bytes(content)
-        moment: int | None = rng.randrange(120)
+        moment: int | None = rng.randrange(430)
         while (done := workers.run("backup", url, "vm", f"job{number}", str(disk), kill_at=moment)) is None:
             assert [point.name for point in repository.points()] == [name for name, _ in committed], "no half point"
             covered = checkpointed(repository)
             deepest = max(deepest, covered)
-            moment = rng.choice([None, rng.randrange(120)])
+            moment = rng.choice([None, rng.randrange(430)])
             if moment is None:
                 done = workers.run("backup", url, "vm", f"job{number}", str(disk))
                 assert done is not None
@@ -101,7 +101,7 @@ def rounds(store: Store, url: str, environ: dict[str, str], folder: Path, kills:
         committed.append((done[0], bytes(content)))
         point, expected = rng.choice(committed)
         target = folder / f"restored{number}"
-        moment = rng.randrange(160)
+        moment = rng.randrange(450)
         while workers.run("restore", url, point, str(target), kill_at=moment) is None:
             assert not target.exists(), "a half restore has no name"
             moment = None
