@@ -106,17 +106,15 @@ class FileTarget:
         fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             while start < end:
-                try:
-                    low = os.lseek(fd, start, os.SEEK_DATA)
-                except OSError as error:
-                    if error.errno == errno.ENXIO:
-                        return
-                    raise
+                low = os.lseek(fd, start, os.SEEK_DATA)
                 if low >= end:
                     return
                 high = min(end, os.lseek(fd, low, os.SEEK_HOLE))
                 yield low, high
                 start = high
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # that is: no data from here to the end
+                raise _target_error("a target's allocation cannot be read", self.path, error) from None
         finally:
             os.close(fd)
 
