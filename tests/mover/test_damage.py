@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -104,27 +104,37 @@ def test_places_in_data_packs_flipped(ward: Ward, count: int) -> None:
     assert ward.errors > before
 
 
-@SHARES
-@pytest.mark.parametrize("small_run", [1 << 20, 0], ids=["resident", "remote"])
-def test_every_byte_of_every_index_run_flipped(ward: Ward, small_run: int, share: str) -> None:
-    """No restore asks for the index. A lookup yields a place that has the chunk, or nothing."""
-    places = {}
+def lookups(ward: Ward, small_run: int, dealt: Iterable[Wound]) -> int:
+    """No restore asks for the index. A lookup yields a place that has the chunk, or nothing; how often nothing is returned."""
+    places: dict[bytes, set[tuple[str, int, int]]] = {}
     for name in ward.packs(metadata=False):
         for entry in wounds.directory(name, ward.contents[name]):
             places.setdefault(entry.chunk_id, set()).add((name, entry.offset, entry.length))
-    ids = list(places)
     lost = 0
-    for name in ward.names("index/"):
-        for wound in flips(ward, name, share):
-            assert not any(seen.touched(wound) for seen in ward.seen.values())
-            view = DedupeView(
-                Wounded(ward.sample.store, wound), "none", lambda: ward.names("index/"), small_run=small_run, threads=1
-            )
-            found = view.find(ids)
-            for chunk_id, place in zip(ids, found, strict=True):
-                assert place is None or (place.pack.object, place.offset, place.length) in places[chunk_id], str(wound)
-            lost += found.count(None)
-    assert lost
+    for wound in dealt:
+        assert not any(seen.touched(wound) for seen in ward.seen.values())
+        view = DedupeView(
+            Wounded(ward.sample.store, wound), "none", lambda: ward.names("index/"), small_run=small_run, threads=1
+        )
+        found = view.find(list(places))
+        for chunk_id, place in zip(places, found, strict=True):
+            assert place is None or (place.pack.object, place.offset, place.length) in places[chunk_id], str(wound)
+        lost += found.count(None)
+    return lost
+
+
+@SHARES
+@pytest.mark.parametrize("small_run", [1 << 20, 0], ids=["resident", "remote"])
+def test_every_byte_of_every_index_run_flipped(ward: Ward, small_run: int, share: str) -> None:
+    assert lookups(ward, small_run, (wound for name in ward.names("index/") for wound in flips(ward, name, share)))
+
+
+@pytest.mark.parametrize("small_run", [1 << 20, 0], ids=["resident", "remote"])
+def test_every_index_run_cut_at_every_edge(ward: Ward, small_run: int) -> None:
+    runs = {name: ward.contents[name] for name in ward.names("index/")}
+    cuts = (wounds.truncate(name, data, edge) for name, data in runs.items() for edge in wounds.edges(name, data))
+    assert lookups(ward, small_run, cuts)
+    assert lookups(ward, small_run, map(wounds.remove, runs))
 
 
 # -- cut, swapped, removed
