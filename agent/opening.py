@@ -25,7 +25,7 @@ from mover.store.open import open_store, redact
 from mover.store.retry import RetryStore
 
 CHECKPOINT_SECONDS = 30.0
-"""As `mover.backup.CHECKPOINT_SECONDS`, which costs an import of the whole pipeline."""
+"""As `mover.disk_backup.CHECKPOINT_SECONDS`, which costs an import of the whole pipeline."""
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backup of a resource's disks into one restore point: which blocks are read, what is taken from the parent, checkpoints.
+"""A backup of a resource's disks into one restore point: the request, the session, the commit.
 
-What a change map or a checkpoint says is believed only as far as it is bound to the same disk, size and base or source; the
-rest is read and compared. Not here: the stages of a block (`mover.pipeline`) and the rules of sessions (`mover.repository`).
+Not here: which blocks of a disk are read (`mover.disk_backup`), the stages of a block (`mover.pipeline`) and the rules of
+sessions (`mover.repository`).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from mover.disk.changes import ChangeMap
-from mover.disk.intervals import Blocks
 from mover.disk.source import DiskSource
-from mover.errors import Cancelled, Damaged, PointGone, UnsupportedFormat, UsageError
-from mover.pipeline import Pipeline, Run, Statistics, cut_runs
+from mover.disk_backup import CHECKPOINT_SECONDS, DiskBackup, Pacing, Work, uses
+from mover.errors import Cancelled, UsageError
+from mover.pipeline import Statistics
 from mover.progress import Progress
 from mover.repository import record
 from mover.repository.hold import Keeper
 from mover.repository.keys import Kind
-from mover.repository.map_store import MapBuilder, MapReader, live_of
-from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, ChunkRef, MapEntry, PageSlot, Root
+from mover.repository.map_store import live_of
+from mover.repository.maps import BLOCK_SIZE
 from mover.repository.names import PackName
 from mover.repository.repository import Repository
 from mover.repository.session import Finished, Session, SessionSettings
 
-CHECKPOINT_SECONDS, CHECKPOINT_SECONDS_LONGEST = 30.0, 600.0
-CHECKPOINT_CHUNKS = 65_536
-"""Unpublished chunks that call for a checkpoint before the interval is over: they are kept in memory until then."""
-SAMPLE_SHARE, SAMPLE_LEAST = 1000, 10
 LEAST_MEMORY, ROOMY = 384 * 1024 * 1024, 640 * 1024 * 1024
 """With less than ROOMY one pack at a time is uploaded: each costs 64 MiB, and as much again while Azure's client sends it."""
 MAX_DOCUMENT = 64 * 1024 * 1024
@@ -73,14 +69,6 @@ class BackupRequest:
     flags: str = ""
 
 
-@dataclass(slots=True)
-class _Done:
-    """A disk whose map is stored."""
-
-    ref: ChunkRef
-    root: Root
-
-
 class Backup:
     """One run of one backup command. `cancelled()` is asked often; true ends the run with Cancelled, resumable."""
 
@@ -101,7 +89,6 @@ class Backup:
         self._random = random.Random(seed)  # noqa: S311 - a sample, not a secret
         self._clock = repository.clock
         self._result = BackupResult("", None)
-        self._done: list[_Done] = []
         self._keeper: Keeper | None = None
 
     def run(self) -> BackupResult:
@@ -174,10 +161,20 @@ class Backup:
         if session.unreadable_parent:
             self._note(f"the latest restore point cannot be read ({session.unreadable_parent}): everything is read")
         self._result.resumed = session.resumed is not None
-        pacing = _Pacing(self._settings.checkpoint_seconds, self._clock.monotonic)
-        for number, source in enumerate(self._request.disks):
-            self._done.append(_Disk(self, session, number, source, pacing).run())
-        self._replace_quarantined(session, pacing)
+        work = Work(
+            session=session,
+            progress=self._progress,
+            pacing=Pacing(self._settings.checkpoint_seconds, self._clock.monotonic),
+            random=self._random,
+            between=self._between,
+            note=self._note,
+            workers=self._settings.workers,
+            buffer_bytes=buffer_bytes(self._settings.memory),
+            statistics=self._result.statistics,
+        )
+        for number in range(len(self._request.disks)):
+            work.done.append(self._disk(work, number).run())
+        self._replace_quarantined(work)
         for source in self._request.disks:
             source.check_unchanged()
         self._between()
@@ -186,323 +183,34 @@ class Backup:
             documents["configuration"] = session.add_metadata(Kind.DOCUMENT, self._request.document)
         statistics = {name: float(value) for name, value in asdict(self._result.statistics).items()}
         self._progress.stage("commit", 0)
-        session.commit(self.states(), documents, live_of([(done.ref, done.root) for done in self._done]), statistics)
+        session.commit(work.states(), documents, live_of([(done.ref, done.root) for done in work.done]), statistics)
         self._result.checkpoints = session.statistics.checkpoints
         return self._result
 
-    def _replace_quarantined(self, session: Session, pacing: _Pacing) -> None:
+    def _disk(self, work: Work, number: int) -> DiskBackup:
+        source = self._request.disks[number]
+        return DiskBackup(work, number, source, self._request.changes.get(source.identity))
+
+    def _replace_quarantined(self, work: Work) -> None:
         """I8: before commit, what the collector has found damaged since is read and stored again."""
         replaced: frozenset[tuple[PackName, int]] = frozenset()
         while True:
-            state = session.refresh()
-            dirty = [number for number, done in enumerate(self._done) if _uses(done.root, state.quarantine)]
+            state = work.session.refresh()
+            dirty = [number for number, done in enumerate(work.done) if uses(done.root, state.quarantine)]
             if not dirty or state.quarantine == replaced:
                 return
             replaced = state.quarantine
-            session.metadata.flush()  # the pages of the new map are read back
+            work.session.metadata.flush()  # the pages of the new map are read back
             for number in dirty:
-                self._note(
-                    f"disk {self._request.disks[number].name}: stored blocks were found damaged: they are read again"
-                )
-                disk = _Disk(self, session, number, self._request.disks[number], pacing)
-                self._done[number] = disk.run_again(self._done[number])
-
-    def states(self) -> list[record.DiskState]:
-        """The finished disks as the record names them."""
-        return [record.DiskState(record.place_to_json(d.ref), d.root.size, d.root.covered) for d in self._done]
+                name = self._request.disks[number].name
+                self._note(f"disk {name}: stored blocks were found damaged: they are read again")
+                work.done[number] = self._disk(work, number).run_again(work.done[number])
 
     def _between(self) -> None:
         if self._keeper is not None:
             self._keeper.check()
         if self._cancelled():
             raise Cancelled("the backup was cancelled", self._result.point)
-
-
-class _Pacing:
-    """When the next checkpoint is due: at least `seconds` apart, the interval doubling with the session's age."""
-
-    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._now = now
-        self._began = self._last = now()
-
-    def due(self, unpublished: int) -> bool:
-        since = self._now() - self._last
-        interval = min(max(self._seconds, self._last - self._began), max(self._seconds, CHECKPOINT_SECONDS_LONGEST))
-        return since >= interval or (unpublished >= CHECKPOINT_CHUNKS and since >= self._seconds)
-
-    def done(self) -> None:
-        self._last = self._now()
-
-
-class _Disk:
-    """The backup of one disk within a Backup."""
-
-    def __init__(self, backup: Backup, session: Session, number: int, source: DiskSource, pacing: _Pacing) -> None:
-        self._backup = backup
-        self._session = session
-        self._number = number
-        self._source = source
-        self._pacing = pacing
-        self._blocks = -(-source.size // BLOCK_SIZE)
-        self._statistics = Statistics()
-        self._covered = 0
-        self._lost_pages: set[int] = set()  # of the parent's map, as far as the sample met them
-
-    def run(self) -> _Done:
-        parent = self._parent_map()
-        resumed = self._resumed_map()
-        allocated = Blocks.of_ranges(self._source.extents(), BLOCK_SIZE)
-        changed = self._trusted_changes(parent, allocated)
-        start = resumed.root.covered if resumed else 0
-        wanted = allocated if changed is None else allocated & changed
-        left = wanted - Blocks([(0, start)])
-        builder = MapBuilder(self._source.size, parent.root if parent else None, self._store_page)
-        self._run_pipeline(builder, self._plan(builder, parent, resumed, allocated, changed), len(left))
-        root = builder.finish()
-        return _Done(self._store_root(root, parent), root)
-
-    def run_again(self, done: _Done) -> _Done:
-        """The disk's map with every quarantined place replaced."""
-        old = MapReader(self._session.store, self._session.keys, done.root)
-        builder = MapBuilder(self._source.size, None, self._store_page)
-        self._run_pipeline(builder, self._plan_repair(builder, old), 0)
-        root = builder.finish()
-        return _Done(self._store_root(root, None), root)
-
-    # -- what is known beforehand
-
-    def _parent_map(self) -> MapReader | None:
-        """The map of this disk in the parent point: same identity, or else same name."""
-        parent = self._session.parent
-        if parent is None:
-            return None
-        disks = list(enumerate(parent.body.disks))
-        same = [k for k, disk in disks if disk.identity == self._source.identity]
-        same += [k for k, disk in disks if disk.name == self._source.name]
-        if not same or same[0] >= len(parent.header.disks):
-            return None
-        self._parent_body = parent.body.disks[same[0]]
-        self._parent_ref = record.place_from_json(parent.header.disks[same[0]].root)
-        try:
-            return MapReader.open(self._session.store, self._session.keys, self._parent_ref)
-        except (Damaged, UnsupportedFormat, PointGone) as error:
-            self._backup._note(
-                f"disk {self._source.name}: the parent's map cannot be read ({error.what}): everything is read"
-            )
-            return None
-
-    def _resumed_map(self) -> MapReader | None:
-        """The checkpoint's map of this disk, if the source is the same to the byte (design: identity, else read again)."""
-        resumed, body = self._session.resumed, self._session.resumed_body
-        if resumed is None or body is None or self._number >= len(resumed.disks) or self._number >= len(body.disks):
-            return None
-        state, then = resumed.disks[self._number], body.disks[self._number]
-        now = self._session.body.disks[self._number]
-        same_source = then.source is not None and then.source == now.source
-        same_snapshot = then.source is None and now.source is None and then.snapshot is not None
-        same_snapshot = same_snapshot and then.snapshot == now.snapshot
-        if then.identity != now.identity or state.size != now.size or not (same_source or same_snapshot):
-            self._backup._note(
-                f"disk {self._source.name}: not known to be the same as at the checkpoint: it is read again"
-            )
-            return None
-        return MapReader.open(self._session.store, self._session.keys, record.place_from_json(state.root))
-
-    def _trusted_changes(self, parent: MapReader | None, allocated: Blocks) -> Blocks | None:
-        """The blocks that a change map calls changed, or None: read everything and compare."""
-        change_map = self._backup._request.changes.get(self._source.identity)
-        if change_map is None or change_map.base is None:
-            return None
-        why = None
-        if parent is None:
-            why = "there is no parent point of this disk"
-        elif change_map.size != self._source.size or parent.root.size != self._source.size:
-            why = f"the disk was resized from {parent.root.size} to {self._source.size} bytes"
-        elif self._parent_body.identity != change_map.disk:
-            why = f"the parent point is of disk {self._parent_body.identity!r}"
-        elif self._parent_body.snapshot != change_map.base:
-            why = f"its base is {change_map.base!r}, the parent point's is {self._parent_body.snapshot!r}"
-        if why is None and parent is not None:
-            changed = Blocks.of_ranges(change_map.ranges, BLOCK_SIZE)
-            wrong = self._sample(parent, allocated, changed)
-            if wrong is None:
-                return changed
-            why = f"block {wrong} changed and the map says that it did not"
-        self._backup._note(
-            f"disk {self._source.name}: the change map is not used ({why}): everything is read and compared"
-        )
-        return None
-
-    def _sample(self, parent: MapReader, allocated: Blocks, changed: Blocks) -> int | None:
-        """A block of a random sample of the "unchanged" ones that is not as in the parent; None when all are."""
-        stored = Blocks(
-            (page * PAGE_BLOCKS, page * PAGE_BLOCKS + parent.root.page_blocks(page))
-            for page, slot in enumerate(parent.root.pages)
-            if slot is not None
-        )
-        candidates = (stored | allocated) - changed
-        count = min(len(candidates), max(SAMPLE_LEAST, len(candidates) // SAMPLE_SHARE))
-        chosen = sorted(candidates.nth(k) for k in self._backup._random.sample(range(len(candidates)), count))
-        self._backup._progress.stage(f"sample {self._source.name}", count * BLOCK_SIZE)
-        for done, block in enumerate(chosen, 1):
-            self._backup._between()
-            if block // PAGE_BLOCKS in self._lost_pages:
-                continue
-            try:
-                entry = parent.entry(block)
-            except (Damaged, UnsupportedFormat, PointGone):
-                self._lost_pages.add(block // PAGE_BLOCKS)  # all of it will be read
-                continue
-            buffer = bytearray(min(BLOCK_SIZE, self._source.size - block * BLOCK_SIZE))
-            self._source.read_into(block * BLOCK_SIZE, [buffer])
-            self._statistics.read += len(buffer)
-            if entry is None:
-                self._statistics.zero += len(buffer)
-                same = not buffer.strip(b"\0")
-            else:
-                self._statistics.hashed += len(buffer)
-                self._statistics.unchanged += len(buffer)
-                same = self._session.keys.chunk_id(Kind.DATA, buffer) == entry.chunk_id
-            if not same:
-                return block
-            self._backup._progress.update(done * BLOCK_SIZE)
-        return None
-
-    # -- the plan: pages in order, and what of them is read
-
-    def _plan(
-        self,
-        builder: MapBuilder,
-        parent: MapReader | None,
-        resumed: MapReader | None,
-        allocated: Blocks,
-        changed: Blocks | None,
-    ) -> Iterator[Run]:
-        covered = resumed.root.covered if resumed else 0
-        for page in range(len(builder.root.pages)):
-            low = page * PAGE_BLOCKS
-            high = low + builder.root.page_blocks(page)
-            if resumed and high <= covered:
-                builder.take_over(page, resumed.root.pages[page])
-                continue
-            slot = parent.root.pages[page] if parent and page < len(parent.root.pages) else None
-            dirty = page in self._lost_pages or _slot_uses(slot, self._session.view.quarantine)
-            base = None
-            touched = changed is None or any(changed.within(low, high))
-            if changed is not None and parent is not None and not touched and not dirty and low >= covered:
-                builder.take_over(page, slot)
-                self._statistics.skipped += self._bytes(low, high)
-                continue
-            if slot is not None and parent is not None:
-                base = self._base_page(parent, page)
-            believed = changed if slot is None or base is not None else None  # a page that is lost is read whole
-            entries: list[MapEntry | None] = [None] * (high - low)
-            read = Blocks(allocated.within(low, high))
-            if believed is not None:
-                if base is not None:
-                    entries = list(base)
-                gone = Blocks(believed.within(low, high)) - allocated
-                for start, end in gone:
-                    entries[start - low : end - low] = [None] * (end - start)
-                read = read & believed
-                if dirty:
-                    read = read | Blocks((low + k, low + k + 1) for k in self._quarantined(entries))
-                self._statistics.skipped += self._bytes(low, high) - sum(self._bytes(*part) for part in read)
-            else:
-                self._statistics.unallocated += self._bytes(low, high) - sum(self._bytes(*part) for part in read)
-            if resumed and low < covered:
-                known = resumed.page(page)
-                entries[: covered - low] = known.entries[: covered - low] if known else [None] * (covered - low)
-                read = read - Blocks([(low, covered)])
-            unresolved = [block - low for start, end in read for block in range(start, end)]
-            builder.open_page(page, entries, base, unresolved)
-            for start, end in read:
-                yield from cut_runs(start, end)
-
-    def _plan_repair(self, builder: MapBuilder, old: MapReader) -> Iterator[Run]:
-        quarantine = self._session.view.quarantine
-        for page, slot in enumerate(old.root.pages):
-            if slot is None or not _slot_uses(slot, quarantine):
-                builder.take_over(page, slot)
-                continue
-            known = None if self._session.view.quarantined(slot.ref.place) else old.page(page)
-            blocks = old.root.page_blocks(page)
-            entries: list[MapEntry | None] = list(known.entries) if known else [None] * blocks
-            again = self._quarantined(entries) if known else list(range(blocks))
-            if not again:
-                builder.take_over(page, slot)
-                continue
-            low = page * PAGE_BLOCKS
-            builder.open_page(page, entries, None, again)
-            for k in again:
-                yield Run(low + k, 1)
-
-    def _base_page(self, parent: MapReader, page: int) -> list[MapEntry | None] | None:
-        slot = parent.root.pages[page]
-        if slot is None or self._session.view.quarantined(slot.ref.place):
-            return None
-        try:
-            found = parent.page(page)
-            return found.entries if found else None
-        except (Damaged, UnsupportedFormat, PointGone) as error:
-            note = f"a page of the parent's map cannot be read ({error.what}): its blocks are read"
-            self._backup._note(f"disk {self._source.name}: {note}")
-            return None
-
-    def _quarantined(self, entries: list[MapEntry | None]) -> list[int]:
-        view = self._session.view
-        return [k for k, entry in enumerate(entries) if entry is not None and view.quarantined(entry.place)]
-
-    def _bytes(self, start: int, end: int) -> int:
-        return min(end * BLOCK_SIZE, self._source.size) - start * BLOCK_SIZE
-
-    # -- running and storing
-
-    def _run_pipeline(self, builder: MapBuilder, plan: Iterator[Run], blocks: int) -> None:
-        backup = self._backup
-        settings = backup._settings
-        pipeline = Pipeline(
-            self._session,
-            self._source,
-            builder,
-            workers=settings.workers,
-            buffer_bytes=buffer_bytes(settings.memory),
-        )
-        backup._progress.stage(f"back up {self._source.name}", blocks * BLOCK_SIZE)
-
-        def between() -> None:
-            backup._between()
-            backup._progress.update(pipeline.statistics.read)
-            if self._pacing.due(self._session.unpublished()):
-                self._checkpoint(builder)
-
-        try:
-            pipeline.run(plan, between)
-        finally:
-            backup._result.statistics.add(pipeline.statistics)
-            backup._result.statistics.add(self._statistics)
-            self._statistics = Statistics()
-
-    def _checkpoint(self, builder: MapBuilder) -> None:
-        """I2: packs, run, record. The map is taken first, so all that it names is handed to the packers before they flush."""
-        self._pacing.done()
-        if builder.covered() == self._covered:
-            return  # nothing that a resume would gain
-        root = builder.snapshot()
-        self._covered = root.covered
-        self._session.data.flush()
-        ref = self._session.add_metadata(Kind.ROOT, root.encode())
-        state = record.DiskState(record.place_to_json(ref), root.size, root.covered)
-        self._session.checkpoint([*self._backup.states()[: self._number], state])
-
-    def _store_page(self, raw: bytes) -> ChunkRef:
-        return self._session.add_metadata(Kind.PAGE, raw)
-
-    def _store_root(self, root: Root, parent: MapReader | None) -> ChunkRef:
-        if parent is not None and root.size == parent.root.size and root.pages == parent.root.pages:
-            return self._parent_ref
-        return self._session.add_metadata(Kind.ROOT, root.encode())
 
 
 def buffer_bytes(memory: int) -> int:
@@ -513,15 +221,3 @@ def buffer_bytes(memory: int) -> int:
     if memory < LEAST_MEMORY:
         raise UsageError("a backup needs more memory than that", f"{memory} bytes", "give at least 384 MiB")
     return min(64 * BLOCK_SIZE, memory // 12)
-
-
-def _slot_uses(slot: PageSlot | None, quarantine: frozenset[tuple[PackName, int]]) -> bool:
-    """Whether a page, or a pack that it names, has a quarantined place."""
-    if slot is None or not quarantine:
-        return False
-    packs = {pack for pack, _ in quarantine}
-    return slot.ref.place.pack in packs or not packs.isdisjoint(slot.live)
-
-
-def _uses(root: Root, quarantine: frozenset[tuple[PackName, int]]) -> bool:
-    return any(_slot_uses(slot, quarantine) for slot in root.pages)
