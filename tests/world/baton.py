@@ -40,6 +40,8 @@ class Process:
         self.actors: list[Actor] = []
         self.content: Any = None  # what a commit of this process must read back as
         self.point = ""
+        self.stage = ""
+        self.hold = ""
         self.trusts_listings = False
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from mover.errors import (
     ConditionFailed,
     LeaseConflict,
     LeaseLost,
+    MissingObject,
     MoverError,
     ObjectNotFound,
     PointGone,
@@ -127,7 +128,9 @@ class Collector:
             self.await_acknowledgements()
             self.judge()
             return "judged"
-        except PointGone as error:
+        except (PointGone, MissingObject) as error:
+            if read_state(self.store).write_id == self.state.write_id:
+                raise
             raise CollectorLost("another collector has deleted what this one reads", error.value) from None
         finally:
             try:
@@ -245,21 +248,22 @@ class Collector:
         hit = self.reached(view, view.committed.values()) & state.gone_packs
         if hit:
             raise AssertionError(f"one more mark reaches what is gone: {sorted(map(str, hit))}")
+        left_points = set()
         for name in sorted(state.gone_points):
             header = view.ended.get(name)
-            if header is not None and header.state == record.COMMITTED:
-                self.delete(name, view.etags[name])
+            if header is not None and header.state == record.COMMITTED and not self.delete(name, view.etags[name]):
+                left_points.add(name)
         packs = [pack for pack in self.stored_packs() if pack in state.gone_packs]
         for pack in packs:
             self.delete(pack.object)
         mentioned = self.mentioned()
         left = set(self.stored_packs())
         gone = frozenset(pack for pack in state.gone_packs if pack in mentioned or pack in left)
-        deleted = {session_of(name) for name in state.gone_points}
+        deleted = {session_of(name) for name in state.gone_points - left_points}
         self.write(
             replace(
                 state,
-                gone_points=frozenset(),
+                gone_points=frozenset(left_points),
                 gone_packs=gone,
                 folded=state.folded - deleted,
                 forwards={
@@ -268,11 +272,15 @@ class Collector:
             )
         )
 
-    def delete(self, name: str, etag: str | None = None) -> None:
+    def delete(self, name: str, etag: str | None = None) -> bool:
+        """Whether it is gone now. A job issued again may just hold a lease on its committed point: another time, then."""
         try:
             self.store.delete(name, etag=etag)
-        except (ObjectNotFound, ConditionFailed, LeaseConflict):
+        except LeaseConflict:
+            return False
+        except (ObjectNotFound, ConditionFailed):
             pass
+        return True
 
     def mentioned(self) -> set[PackName]:
         """Packs that any run that counts names."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import mover.backup
+import mover.disk_backup
 import mover.pipeline
+import mover.repository.descriptor
 import mover.repository.hold
 import mover.repository.index
 import mover.repository.leased
@@ -72,21 +75,16 @@ def miniature(baton: Baton, seed: int, *, remote_index: bool = False) -> Iterato
     view: Any = _remote_view if remote_index else DedupeView
     small: list[tuple[Any, str, Any]] = [
         (mover.repository.names, "secrets", ids),
-        (mover.repository.maps, "BLOCK_SIZE", BLOCK),
-        (mover.backup, "BLOCK_SIZE", BLOCK),
-        (mover.pipeline, "BLOCK_SIZE", BLOCK),
         (mover.pipeline, "ZERO", bytes(BLOCK)),
         (mover.pipeline, "RANGE_BLOCKS", 1),
-        (mover.restore, "BLOCK_SIZE", BLOCK),
-        (mover.repository.maps, "PAGE_BLOCKS", PAGE),
-        (mover.repository.map_store, "PAGE_BLOCKS", PAGE),
-        (mover.backup, "PAGE_BLOCKS", PAGE),
-        (mover.restore, "PAGE_BLOCKS", PAGE),
         (mover.restore, "FETCH_BYTES", 4096),
-        (mover.backup, "Pipeline", InlinePipeline),
-        (mover.backup, "_Pacing", PlannedPacing),
         (mover.backup, "SessionSettings", functools.partial(SessionSettings, pack_size=PACK, index_threads=1)),
         (mover.repository.session, "DedupeView", view),
+        (mover.repository.hold, "Hold", functools.partial(mover.repository.hold.Hold, poll_seconds=0.0)),
+        *_everywhere("BLOCK_SIZE", BLOCK, but=mover.repository.descriptor),
+        *_everywhere("PAGE_BLOCKS", PAGE),
+        *_everywhere("Pipeline", InlinePipeline, but=mover.pipeline),
+        *_everywhere("Pacing", PlannedPacing),
     ]
     modules = (
         mover.repository.hold,
@@ -103,6 +101,14 @@ def miniature(baton: Baton, seed: int, *, remote_index: bool = False) -> Iterato
         # a new root knows the block size by a default that was bound when the class was made
         stack.enter_context(mock.patch.object(mover.repository.maps.Root, "__init__", _root_init))
         yield
+
+
+def _everywhere(name: str, value: Any, but: ModuleType | None = None) -> list[tuple[Any, str, Any]]:
+    """The name in every module of `mover` that has it."""
+    loaded = [module for path, module in sys.modules.items() if path.startswith("mover.") and module is not but]
+    having = [(module, name, value) for module in loaded if hasattr(module, name)]
+    assert having, name
+    return having
 
 
 def _remote_view(*arguments: Any, **options: Any) -> DedupeView:

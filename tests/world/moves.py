@@ -12,11 +12,11 @@ from tests.world.wire import Fate
 from tests.world.world import World
 
 RESOURCES = ("vm1", "vm2")
-BLOCKS = 5  # of a disk to begin with: three pages, the last one short
-VALUES = 7  # different blocks; few, so that everybody dedupes against everybody
+BLOCKS = 7  # of a disk to begin with: four pages, the last one short
+VALUES = 40  # different blocks; what disks have in common, they copy from each other
 RATES = (1.0, 1.0, 1.0, 0.0, 3.0)  # workers' clocks: right, standing still, fast
 FAULTS = (Fate.FAIL, Fate.LOSE, Fate.LATE, Fate.SHORT)
-PACES = (1, 1, 2, 3, 5, 8, 13, 30, 80)
+PACES = (1, 1, 2, 3, 5, 8, 13, 30)
 SECONDS = (5.0, 20.0, 61.0, 61.0, 700.0)
 
 
@@ -36,7 +36,7 @@ class Moves:
         self._writer(self.jobs[-1], checkpoints, rate)
 
     def write_again(self, number: int, checkpoints: Sequence[int], rate: float) -> None:
-        """A job that was issued before: adopted, finished, busy or made once more."""
+        """A job that was issued before, the youngest first: adopted, finished, busy or made once more."""
         if self.jobs:
             self._writer(self.jobs[-1 - number % len(self.jobs)], checkpoints, rate)
 
@@ -58,12 +58,14 @@ class Moves:
     # -- what happens to them
 
     def go(self, number: int, paces: int, fate: Fate = Fate.OK) -> None:
-        """So many requests of one actor, the last one with this fate."""
+        """So many requests of one actor, the last one with this fate; an actor that waits has its turn behind it."""
         actor = self._actor(number)
         for k in range(paces):
             if actor is None or actor.done:
                 return
             self.world.step(actor, fate if k == paces - 1 else Fate.OK)
+            if actor.at.what == "wait":
+                return
 
     def crash(self, number: int) -> None:
         actor = self._actor(number)
@@ -73,6 +75,10 @@ class Moves:
     def deliver(self, number: int) -> None:
         if self.world.late:
             self.world.deliver(self.world.late[number % len(self.world.late)])
+
+    def is_writer(self, number: int) -> bool:
+        actor = self._actor(number)
+        return actor is not None and actor.name.startswith("W") and "/" not in actor.name
 
     def _actor(self, number: int) -> Actor | None:
         living = self.world.living()
@@ -108,7 +114,7 @@ def _walk(m: Moves, rng: random.Random, moves: int) -> None:
     for _ in range(moves):
         working = sum("/" not in actor.name for actor in m.world.living())
         kind = rng.random()
-        if working < 3 or (working < 8 and kind < 0.10):
+        if working < 4 or (working < 8 and kind < 0.06):
             _newcomer(m, rng, contents)
         elif kind < 0.15:
             m.world.advance(rng.choice(SECONDS))
@@ -118,7 +124,8 @@ def _walk(m: Moves, rng: random.Random, moves: int) -> None:
             m.deliver(rng.randrange(99))
         else:
             fate = rng.choice(FAULTS) if rng.random() < 0.15 else Fate.OK
-            m.go(rng.randrange(99), rng.choice(PACES), fate)
+            number = rng.randrange(99)
+            m.go(number, rng.choice(PACES if m.is_writer(number) else (*PACES, 80, 80, 80)), fate)
     m.drain()
 
 
@@ -127,15 +134,28 @@ def _newcomer(m: Moves, rng: random.Random, contents: dict[str, list[int]]) -> N
     checkpoints = [k for k in range(1, BLOCKS + 1) if rng.random() < 0.3]
     if kind < 0.35:
         resource = rng.choice(RESOURCES)
-        content = [v if rng.random() < 0.6 else rng.randrange(VALUES) for v in contents[resource]]
-        if rng.random() < 0.1:
-            content = content[:-1] if len(content) > 3 and rng.random() < 0.5 else [*content, rng.randrange(VALUES)]
-        contents[resource] = content
-        m.write(resource, content, checkpoints, rate)
-    elif kind < 0.55:
+        contents[resource] = _changed(m, rng, contents[resource])
+        m.write(resource, contents[resource], checkpoints, rate)
+    elif kind < 0.50:
         m.write_again(rng.choice((0, 0, 0, 1, 1, 2, 3, 5)), checkpoints, rate)
-    elif kind < 0.70:
+    elif kind < 0.65:
         m.read(rng.randrange(99), rate)
     else:
-        expire = [rng.randrange(99) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
-        m.collect(expire, rng.random() < 0.4, rng.random() < 0.4, rng.random() < 0.5)
+        expire = [rng.randrange(99) for _ in range(rng.choice((0, 1, 1, 2, 3)))]
+        m.collect(expire, rng.random() < 0.4, rng.random() < 0.3, rng.random() < 0.5)
+
+
+def _changed(m: Moves, rng: random.Random, content: list[int]) -> list[int]:
+    """Blocks stay, are copied from any disk's state of any time, or are new; now and then the disk is resized."""
+    states = [state for versions in m.world.versions.values() for state in versions] or [(1,)]
+    changed = []
+    for value in content:
+        kind = rng.random()
+        if kind < 0.35:
+            value = rng.choice(rng.choice(states))
+        elif kind < 0.5:
+            value = rng.randrange(VALUES)
+        changed.append(value)
+    if rng.random() < 0.1:
+        changed = changed[:-1] if len(changed) > 3 and rng.random() < 0.5 else [*changed, rng.randrange(VALUES)]
+    return changed

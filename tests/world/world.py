@@ -16,7 +16,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +24,7 @@ from mover.backup import Backup, BackupRequest, BackupResult, BackupSettings
 from mover.disk.changes import ChangeMap
 from mover.errors import (
     MoverError,
-    ObjectNotFound,
+    OwnershipChanged,
     PointGone,
     PointNotFound,
     SessionBusy,
@@ -36,7 +36,7 @@ from mover.progress import Progress
 from mover.repository import packlist, record
 from mover.repository.collector_state import CollectorState, read_state
 from mover.repository.descriptor import Descriptor
-from mover.repository.frame import FrameReader
+from mover.repository.frame import HEADER_SIZE, FrameReader
 from mover.repository.keys import KeyRing, Kind
 from mover.repository.map_store import MapReader, live_of
 from mover.repository.names import COLLECTOR_STATE, DESCRIPTOR, PackName, random_id
@@ -149,10 +149,23 @@ class WorldTarget:
         pass
 
 
+class WorldProgress(Progress):
+    """Notes the stage in the process, so that a scenario can stop there."""
+
+    def __init__(self, clock: WorkerClock, process: Process) -> None:
+        super().__init__(clock)
+        self._process = process
+
+    def stage(self, name: str, total: int) -> None:
+        self._process.stage = name
+        super().stage(name, total)
+
+
 class InlineRestore(Restore):
     """`Restore` without its pool."""
 
     def _restore(self, reader: MapReader, target: Any) -> None:
+        self._progress.stage("restore", self._state.size)
         for task in self._tasks(reader, target):
             task()
             self._check()
@@ -191,7 +204,7 @@ class World:
         self.versions: dict[str, list[Content]] = {}
         self.points: dict[str, Committed] = {}
         self.ever_condemned: set[str] = set()
-        self.short_listings = 0
+        self.owner_epoch = 1
         self._verify = verify
         self._holder: dict[str, Process] = {}
         self._states: dict[str, str] = {}
@@ -286,7 +299,7 @@ class World:
         request = BackupRequest(resource, job, [disk], changes)
 
         def work() -> BackupResult:
-            return Backup(repository, request, settings, Progress(clock), seed=self._seed).run()
+            return Backup(repository, request, settings, WorldProgress(clock, process), seed=self._seed).run()
 
         process.point = f"points/{self.keys.resource_id(resource)}/{self.keys.point_id(job)}"
         return self.baton.spawn(process, process.name, work)
@@ -306,7 +319,9 @@ class World:
         repository = self.repository_of(process, clock)
 
         def work() -> bytearray:
-            restore = InlineRestore(repository, repository.read_point(point), 0, RestoreSettings(), Progress(clock))
+            restore = InlineRestore(
+                repository, repository.read_point(point), 0, RestoreSettings(), WorldProgress(clock, process)
+            )
             target = WorldTarget(restore.size)
             restore.run(target)  # type: ignore[arg-type]
             return target.data
@@ -340,6 +355,41 @@ class World:
             self.step(actor)
         raise AssertionError(f"{actor} does not end: {actor.at}\n{self.story()}")
 
+    def tick(self, actor: Actor, until: Callable[[Actor], bool] = lambda actor: False) -> Actor:
+        """One round of the actor's keeper, or as far as `until`."""
+        keeper = next(a for a in actor.process.actors if a.name == f"{actor.name}/keeper")
+        if keeper.at.what == "start":
+            self.step(keeper)
+        while not keeper.done:
+            self.step(keeper)
+            if keeper.at.what == "wait" or until(keeper):
+                break
+        return keeper
+
+    def decree(self, **changes: Any) -> None:
+        """What a collector would write into gc/state, by the test's own hand."""
+        found = self.raw.read_record(COLLECTOR_STATE)
+        state = replace(read_state(self.raw), write_id=random_id(), **changes)
+        self.raw.replace_record(COLLECTOR_STATE, state.encode(), {}, etag=found.etag, lease=None)
+        self._see_verdict()
+
+    def state(self) -> CollectorState:
+        return read_state(self.raw)
+
+    def corrupt(self, pack: PackName, offset: int) -> None:
+        """A bit of the frame there rots. The points that exist now are not held to it any more."""
+        item = self.raw._items[pack.object]
+        at = offset + HEADER_SIZE
+        item.data = item.data[:at] + bytes([item.data[at] ^ 1]) + item.data[at + 1 :]
+        for point in self.points.values():
+            point.expired = True
+
+    def verify_again(self) -> None:
+        """Read every point now, whatever has been read before."""
+        self._losses += 1
+        self._dirty = True
+        self.check()
+
     def crash(self, actor: Actor) -> None:
         self.note(f"{actor.process} crashes")
         self.baton.crash(actor.process)
@@ -365,6 +415,8 @@ class World:
     def done(self, process: Process, operation: str, name: str) -> None:
         if operation == "acquire_lease":
             self._holder[name] = process
+            if name.startswith("holds/") and isinstance(process.content, _Reading):
+                process.hold = name
         elif operation == "replace_record":
             if self._states.get(name, record.OPEN) != record.OPEN:
                 self._violation = self._violation or Violation(
@@ -473,30 +525,29 @@ class World:
         elif error is None:
             if actor.process.point not in self.points:
                 raise Violation(f"{actor} says that it is done, and there is no point")
+        elif isinstance(error, OwnershipChanged) and self.owner_epoch > 1:
+            pass
         elif not isinstance(error, SessionBusy | SessionLost | SessionEnded | StoreUnavailable):
             raise Violation(f"{actor} ended by {error!r}") from error
+        elif isinstance(error, SessionLost) and self._is_committed_by(actor.process):
+            raise Violation(f"{actor} says {error!r}, and its point is committed") from error
+
+    def _is_committed_by(self, process: Process) -> bool:
+        point = self.points.get(process.point)
+        return point is not None and point.process is process
 
     def _judge_reader(self, actor: Actor, goal: _Reading) -> None:
-        point, error = self.points.get(goal.point), actor.error
+        point, error, process = self.points.get(goal.point), actor.error, actor.process
+        taken = process.hold != "" and self._holder[process.hold] is not process
         if error is None:
             assert point is not None
             if actor.result != bytes_of(point.content):
                 raise Violation(f"{actor} restored other bytes than were backed up")
+        elif process.stage == "restore":
+            if not taken and not isinstance(error, StoreUnavailable):
+                raise Violation(f"{actor} held the point and could not read it: {error!r}") from error
         elif isinstance(error, PointGone | PointNotFound):
             if goal.point not in self.ever_condemned:
                 raise Violation(f"{actor} says {error!r}, and nobody condemned the point") from error
         elif not isinstance(error, SessionBusy | SessionLost | StoreUnavailable):
-            raise Violation(f"{actor} with a hold ended by {error!r}") from error
-        elif isinstance(error, SessionLost):
-            holds = [name for name, process in self._holder.items() if process is actor.process]
-            if holds and all(name.startswith("holds/") for name in holds) and self._still_leased(holds):
-                raise Violation(f"{actor} gave up a hold that nobody took: {error!r}") from error
-
-    def _still_leased(self, holds: list[str]) -> bool:
-        for name in holds:
-            try:
-                if self.raw.read_record(name).leased:
-                    return True
-            except ObjectNotFound:
-                pass
-        return False
+            raise Violation(f"{actor} ended by {error!r}") from error
