@@ -23,8 +23,9 @@ from mover.repository.keys import Kind
 from mover.repository.map_store import live_of
 from mover.repository.maps import BLOCK_SIZE
 from mover.repository.names import PackName
+from mover.repository.opening import Finished
 from mover.repository.repository import Repository
-from mover.repository.session import Finished, Session, SessionSettings
+from mover.repository.session import Session, SessionSettings
 
 LEAST_MEMORY, ROOMY = 384 * 1024 * 1024, 640 * 1024 * 1024
 """With less than ROOMY one pack at a time is uploaded: each costs 64 MiB, and as much again while Azure's client sends it."""

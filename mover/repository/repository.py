@@ -22,8 +22,9 @@ from mover.repository.frame import FrameReader
 from mover.repository.hold import Hold, Unheld, open_hold
 from mover.repository.keys import KeyRing, Kind
 from mover.repository.names import COLLECTOR_STATE, DESCRIPTOR, random_id
+from mover.repository.opening import Finished, open_session
 from mover.repository.reader import read_chunk
-from mover.repository.session import Finished, Session, SessionSettings, open_session
+from mover.repository.session import Session, SessionSettings
 from mover.store.base import Entry, Store
 
 

@@ -20,8 +20,8 @@ from mover.repository.collector_state import CollectorState
 from mover.repository.index import DedupeView
 from mover.repository.keys import Kind
 from mover.repository.names import DESCRIPTOR
+from mover.repository.opening import latest_point
 from mover.repository.repository import Repository
-from mover.repository.session import latest_point
 from mover.store.local import LocalStore
 from tests.mover import wounds
 from tests.mover.wounds import MIB, PASSWORD, SparseDisk, Ward, Wound, Wounded

@@ -15,6 +15,7 @@ from unittest import mock
 import msgspec
 
 import mover.repository.hold
+import mover.repository.opening
 import mover.repository.reader
 import mover.repository.repository
 import mover.repository.session
@@ -235,7 +236,7 @@ def i13_parent_is_not_named() -> Iterator[None]:
 @switch
 def i14_state_before_record() -> Iterator[None]:
     """I14: a writer reads gc/state, then creates its record."""
-    opened, read = mover.repository.session.open_session, Session._read_collector_state
+    opened, read = mover.repository.opening.open_session, Session._read_collector_state
     mine = threading.local()
 
     def open_session(store: Any, *arguments: Any, **options: Any) -> Any:

@@ -15,9 +15,9 @@ from mover.repository import record
 from mover.repository.frame import FrameWriter
 from mover.repository.keys import KeyRing, Kind
 from mover.repository.names import parse_pack
+from mover.repository.opening import latest_point
 from mover.repository.reader import read_directory
 from mover.repository.repository import Repository
-from mover.repository.session import latest_point
 from tests.world.collector import CollectorLost, Plan
 from tests.world.scenarios import (
     LAPSE,
