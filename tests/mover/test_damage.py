@@ -64,8 +64,9 @@ def test_every_metadata_byte_flipped(ward: Ward, top: str, share: str) -> None:
     assert names
     errors, harmless = ward.errors, ward.harmless
     for name in names:
-        for wound in flips(ward, name, share):
-            ward.examine(wound)
+        for k, wound in enumerate(flips(ward, name, share)):
+            # Every restore reads gc/state and goes on without it: in CI they take turns.
+            ward.examine(wound, only=k if (top, share) == ("gc/", "one") else None)
     if top == "gc/":  # what can be restored is, without a hold
         assert (ward.errors, ward.harmless > harmless) == (errors, True)
     else:
