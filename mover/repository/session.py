@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import msgspec
 
@@ -158,8 +159,17 @@ class Session:
         self._seen = state.generation
         self._state_id = state.write_id
         self._polled_at = self.clock.monotonic()
-        self._write(parent=self.parent.name if self.parent else None)
+        self._write(parent=self.parent.name if self.parent else None, disks=self._disks_of_this_body())
         self.statistics.acknowledgements += 1
+
+    def _disks_of_this_body(self) -> tuple[record.DiskState, ...]:
+        """The checkpoint's maps as far as this attempt's disks are the same to the letter: a record whose body speaks of
+        another source must not go on naming maps of the old one, or the next adopter takes those for maps of the new."""
+        disks = self.leased.header.disks
+        if self.resumed_body is None:
+            return disks
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(self.resumed_body.disks, self.body.disks, strict=False))
+        return disks[: len(list(same))]
 
     def _parent_is_dead(self, state: CollectorState, parent: str, *, fresh: bool) -> bool:
         return parent in state.gone_points or (fresh and parent in state.condemned_points)

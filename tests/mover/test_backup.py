@@ -273,6 +273,30 @@ def test_a_source_that_is_not_the_same_is_read_again(repository: Repository, tmp
     assert (tmp_path / "out").read_bytes() == disk.data
 
 
+def test_a_source_that_changed_before_two_crashes_is_read_again(repository: Repository, tmp_path: Path) -> None:
+    """The attempt between them wrote its own source beside the checkpoint of the old one, and made none itself."""
+    disk = disk_with(list(range(BLOCKS)))
+    disk.source = "before"
+    crash_after_checkpoint(repository, disk, 32, 16)
+    with pytest.raises(Crash):
+        back_up(repository, "one", disk, settings=every_range())
+    disk.fill(random.Random(5), list(range(BLOCKS)))
+    disk.source = "after"
+
+    def crash(offset: int) -> None:
+        raise Crash
+
+    disk.on_read = crash
+    with pytest.raises(Crash):
+        back_up(repository, "one", disk, settings=every_range())
+    disk.on_read = lambda offset: None
+    disk.reads.clear()
+    result = back_up(repository, "one", disk)
+    assert sorted(disk.reads) == list(range(BLOCKS))
+    restore(repository, result.point, str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == disk.data
+
+
 def test_a_crash_in_the_second_disk_keeps_the_first(repository: Repository, tmp_path: Path) -> None:
     disks = [disk_with(list(range(16)), 16 * MIB, seed=k, name=f"d{k}") for k in range(2)]
     for disk in disks:
