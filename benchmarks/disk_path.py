@@ -86,9 +86,18 @@ class Bench:
         subprocess.run([str(word) for word in command], env=self.environ, check=True, capture_output=True)
 
     def warm(self) -> None:
+        """Bring the image's data into the page cache; its holes cost nothing there."""
+        buffer = bytearray(1 << 22)
         with open(self.image, "rb", buffering=0) as file:
-            while file.read(1 << 24):
-                pass
+            size, end = os.fstat(file.fileno()).st_size, 0
+            while end < size:
+                try:
+                    start = file.seek(end, os.SEEK_DATA)
+                except OSError:
+                    return
+                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                for offset in range(start, end, len(buffer)):
+                    os.preadv(file.fileno(), [buffer], offset)
 
     def mover(self, name: str, *arguments: object) -> str:
         return self.run(name, BIN / "data-mover", *arguments)
