@@ -84,9 +84,13 @@ class Actor:
 
 
 class Baton:
-    """The scheduler's half: who runs. `current` is None while the test's own thread does."""
+    """The scheduler's half: who runs. `current` is None while the test's own thread does.
 
-    def __init__(self) -> None:
+    `fine`: threads of one process also take turns where they take a lock, not at requests alone.
+    """
+
+    def __init__(self, *, fine: bool = False) -> None:
+        self.fine = fine
         self.actors: list[Actor] = []
         self.current: Actor | None = None
         self.back = threading.Lock()
@@ -151,6 +155,8 @@ class _Lock:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         me = self._baton.current
+        if self._baton.fine and me is not None and self._owner is not me and not me.process.crashed:
+            self._baton.pause(Pause("turn"))
         while self._count and not (self._reentrant and self._owner is me):
             if not blocking:
                 return False

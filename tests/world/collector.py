@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A collector for tests, after I2 to I6, I8 and I15: condemn, read until all have acknowledged, judge, delete in the next run.
+"""A collector for tests, after I2 to I6: condemn, read until all have acknowledged, judge, delete in the next run.
 
 It obeys the rules and is otherwise rude: a plan may condemn everything there is, for the verdict alone decides. Written against
 the codecs of `mover.repository` only; the product's collector is a later issue's, and this one proves that the session's half
-and the format are enough for it.
+and the format are enough for it. It does not compact and publishes no forwards: scenarios do that by hand, `World.decree`.
 """
 
 from __future__ import annotations
@@ -52,15 +52,18 @@ class CollectorLost(MoverError):
     """This run is over: gc/state is another's, a listing cannot be true, or a session does not answer."""
 
 
+class Alarm(Exception):
+    """One more mark reached what a verdict had called gone (I3d): the loss has happened, and is noticed before the deletion."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run is to do. `expire`: points; `condemn_all`: every pack, live or not; `grace_over`: lapsed sessions are
-    aborted, not acknowledged for; `compact`: half-dead packs are copied; `patience`: readings of all sessions before it stops."""
+    aborted, not acknowledged for; `patience`: readings of all sessions before it stops."""
 
     expire: frozenset[str] = frozenset()
     condemn_all: bool = False
     grace_over: bool = False
-    compact: bool = False
     quarantine: frozenset[tuple[PackName, int]] = frozenset()
     patience: int = 12
 
@@ -247,7 +250,7 @@ class Collector:
         view = self.look()
         hit = self.reached(view, view.committed.values()) & state.gone_packs
         if hit:
-            raise AssertionError(f"one more mark reaches what is gone: {sorted(map(str, hit))}")
+            raise Alarm(f"one more mark reaches what is gone: {sorted(map(str, hit))}")
         left_points = set()
         for name in sorted(state.gone_points):
             header = view.ended.get(name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.world.moves import walk
 from tests.world.mutants import SWITCHES
 from tests.world.scenarios import SCENARIOS
 from tests.world.world import Violation, World
@@ -42,6 +43,18 @@ LOSSES = {
 }
 
 
+FOUND_BY_WALKS = [
+    "i1_write_without_lease",
+    "i2_commit_before_packs",
+    "i2_checkpoint_before_packs",
+    "i2_gone_entries_count",
+    "i11_conflict_is_success",
+    "i11_conflict_is_loss",
+    "i12_names_without_incarnation",
+    "i14_parent_before_state",
+]
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario_ends_well(name: str) -> None:
     with World() as world:
@@ -52,6 +65,26 @@ def test_scenario_ends_well(name: str) -> None:
 def test_broken_rule_is_found(switch: str, scenario: str) -> None:
     with SWITCHES[switch](), pytest.raises(Violation), World() as world:
         SCENARIOS[scenario](world)
+
+
+def test_write_without_lease_loses_bytes() -> None:
+    """I1 once more, and nobody looks who wrote what: the zombie's point is there, its packs are not."""
+    loss = "does not read back"
+    with SWITCHES["i1_write_without_lease"](), pytest.raises(Violation, match=loss), World(watch_fences=False) as world:
+        SCENARIOS["zombie_commits_what_was_collected"](world)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("switch", FOUND_BY_WALKS)
+def test_broken_rule_is_found_by_walks(switch: str) -> None:
+    """Without a scenario, by chance. The other switches need an order of requests that 60 walks did not meet."""
+
+    def search() -> None:
+        for seed in range(300):
+            walk(seed)
+
+    with SWITCHES[switch](), pytest.raises(Violation):
+        search()
 
 
 def test_every_switch_has_its_loss() -> None:
