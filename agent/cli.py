@@ -8,6 +8,7 @@ Azure is loaded for a repository in a directory. An exception that is no MoverEr
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from types import FrameType
 
 from agent.errors import EXIT_UNEXPECTED
 from agent.parser import Parser
-from mover.errors import Cancelled, MoverError
+from mover.errors import Cancelled, MoverError, UsageError
 
 DEBUG_VARIABLE = "DATA_MOVER_DEBUG"
 
@@ -43,9 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from agent.verbs import Surroundings
 
     words = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that this terminal cannot show is no reason to fail
     console = Console(json="--json" in words)
     cancel = threading.Event()
     try:
+        _check_text(words)
         arguments = build_parser().parse_args(words)
         console.json = arguments.json
         with _interruptible(cancel):
@@ -75,6 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         console.error(body)
         return EXIT_UNEXPECTED
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Commands and records are JSON, which has no place for bytes that are no text."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                "an argument that is not UTF-8", ascii(word), "rename the file, or name it by a link"
+            ) from None
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class Console:
             self._line_open = True
             return
         now = self._clock.monotonic()
-        if now - self._said_at >= QUIET_SECONDS:
+        if event.total and now - self._said_at >= QUIET_SECONDS:
             self._said_at = now
             self._err.write(printable(text) + "\n")
             self._err.flush()

@@ -89,6 +89,11 @@ def test_words_that_cannot_be_obeyed(place: Place, case: Case) -> None:
     assert document.document["error"]["exit_code"] == case.code
 
 
+def test_an_argument_that_is_no_text(place: Place) -> None:
+    said = place.dm("backup", "--resource", "a", "--disk", "x\udcff.img", code=2)
+    assert_error(said, "an argument that is not UTF-8", "udcff", "rename the file")
+
+
 # -- passwords ------------------------------------------------------------------------------------------------------
 
 

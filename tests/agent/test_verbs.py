@@ -269,3 +269,11 @@ def test_a_repository_in_a_folder_loads_nothing_of_azure_and_json_no_rich(place:
     code = "import sys; from agent.cli import main; main(sys.argv[1:]); print([n for n in ('azure', 'rich') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code, "points", "--json"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_otherwise(place: Place) -> None:
+    place.repo()
+    place.back_up(resource="Gr\u00f6\u00dfe \u4e03")
+    words = [sys.executable, "-m", "agent.cli", "points"]
+    done = subprocess.run(words, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"})
+    assert "Gr\u00f6\u00dfe \\u4e03".encode("latin-1") in done.stdout
