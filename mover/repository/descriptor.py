@@ -8,8 +8,8 @@ from typing import Any
 
 from mover.errors import Damaged, UnsupportedFormat
 from mover.repository import signed_json
+from mover.repository.chunk import BLOCK_SIZE
 from mover.repository.keys import KeyRing
-from mover.repository.maps import BLOCK_SIZE
 from mover.repository.names import DESCRIPTOR
 from mover.repository.signed_json import member
 

@@ -28,9 +28,8 @@ from mover.errors import (
 from mover.repository import record
 from mover.repository.collector_state import read_state
 from mover.repository.keys import KeyRing
-from mover.repository.leased import LeasedRecord
+from mover.repository.leased import POLL_SECONDS, LeasedRecord
 from mover.repository.names import hold_record, random_id
-from mover.repository.session import POLL_SECONDS
 from mover.store.base import Store
 
 HOLD_ATTEMPTS = 3

@@ -30,6 +30,7 @@ from mover.repository.keys import KeyRing
 from mover.repository.names import random_id
 from mover.store.base import Record, Store
 
+POLL_SECONDS = 30
 LEASE_SECONDS = 60
 RENEW_SECONDS = 15
 """Under a quarter of the lease, so that three renewals may fail before it lapses."""

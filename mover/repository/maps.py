@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mover.errors import Damaged, UnsupportedFormat
+from mover.repository.chunk import BLOCK_SIZE as BLOCK_SIZE
+from mover.repository.chunk import ChunkRef as ChunkRef
+from mover.repository.chunk import MapEntry as MapEntry
 from mover.repository.names import PackName
 from mover.repository.pack import Place
 from mover.repository.tables import Cursor, PackTable
 
-BLOCK_SIZE = 1 << 20
 PAGE_BLOCKS = 1024
 
 _PAGE = struct.Struct("<4sHHIIIII")
@@ -27,20 +28,6 @@ _ROOT = struct.Struct("<4sHHIIQQIIII")
 VERSION = 1
 STREAM = 1
 ID_SIZE = 32
-
-
-class MapEntry(NamedTuple):
-    """A block's chunk."""
-
-    chunk_id: bytes
-    place: Place
-
-
-class ChunkRef(NamedTuple):
-    """A metadata chunk: its id and where its frame stands."""
-
-    chunk_id: bytes
-    place: Place
 
 
 @dataclass(slots=True)

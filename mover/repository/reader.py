@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from mover.errors import Damaged, MissingObject, ObjectNotFound, PointGone, ShortObject, UnsupportedFormat
 from mover.repository import pack as pack_format
+from mover.repository.chunk import ChunkRef, MapEntry
 from mover.repository.collector_state import CollectorState, read_state
 from mover.repository.frame import FrameReader
 from mover.repository.keys import Kind
-from mover.repository.maps import ChunkRef, MapEntry
 from mover.repository.names import PackName
 from mover.repository.pack import DirectoryEntry
 from mover.store.base import Store

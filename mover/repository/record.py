@@ -16,8 +16,8 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 
 from mover.errors import Damaged, MoverError, UnsupportedFormat
+from mover.repository.chunk import ChunkRef
 from mover.repository.keys import KeyRing
-from mover.repository.maps import ChunkRef
 from mover.repository.names import parse_pack
 from mover.repository.pack import Place
 

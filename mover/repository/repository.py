@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mover.clock import SYSTEM, Clock
 from mover.errors import (
@@ -22,10 +23,12 @@ from mover.repository.frame import FrameReader
 from mover.repository.hold import Hold, Unheld, open_hold
 from mover.repository.keys import KeyRing, Kind
 from mover.repository.names import COLLECTOR_STATE, DESCRIPTOR, random_id
-from mover.repository.opening import Finished, open_session
 from mover.repository.reader import read_chunk
-from mover.repository.session import Session, SessionSettings
 from mover.store.base import Entry, Store
+
+if TYPE_CHECKING:
+    from mover.repository.opening import Finished
+    from mover.repository.session import Session, SessionSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,10 @@ class Repository:
         settings: SessionSettings | None = None,
     ) -> Session | Finished:
         """See `open_session`."""
+        from mover.repository.opening import (
+            open_session,
+        )  # with its index and numpy: who only lists points needs neither
+
         if not resource_name or not job:
             raise UsageError("a backup needs a resource and a job id", f"{resource_name!r}, {job!r}")
         return open_session(

@@ -32,7 +32,7 @@ from mover.repository.frame import Frame, FrameReader, FrameWriter
 from mover.repository.index import RESIDENT_BYTES, DedupeView, counting_runs
 from mover.repository.index_run import encode_run
 from mover.repository.keys import KeyRing, Kind
-from mover.repository.leased import LeasedRecord
+from mover.repository.leased import POLL_SECONDS, LeasedRecord
 from mover.repository.maps import ChunkRef
 from mover.repository.names import (
     DESCRIPTOR,
@@ -47,7 +47,6 @@ from mover.repository.packer import Packer
 from mover.repository.reader import read_chunk
 from mover.store.base import Store
 
-POLL_SECONDS = 30
 INLINE_PACKS = 256
 """Packs of others that a record names itself; more go to pack lists, so that the record stays under 64 KiB."""
 MERGE_LISTS = 32
