@@ -266,7 +266,10 @@ def test_help_and_errors_load_neither_azure_nor_numpy_nor_rich(place: Place) -> 
 
 def test_listing_a_folder_s_points_loads_nothing_of_azure_no_numpy_and_as_json_no_rich(place: Place) -> None:
     place.repo()
-    code = "import sys; from agent.cli import main; main(sys.argv[1:]); print([n for n in ('azure', 'numpy', 'rich') if n in sys.modules])"
+    code = (
+        "import sys; from agent.cli import main; main(sys.argv[1:])\n"
+        "print([name for name in ('azure', 'numpy', 'rich') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code, "points", "--json"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
