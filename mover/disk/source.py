@@ -55,11 +55,13 @@ class FileSource:
 
     def __init__(self, path: str, *, name: str = "", identity: str = "") -> None:
         self.path = path
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        hint = "check the path and your rights to it"
+        try:  # non-blocking: a pipe is to be refused, not waited for
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            hint = "check the path and your rights to it"
             raise SourceError("a disk cannot be opened", f"{path}: {error.strerror}", hint) from None
+        except ValueError as error:  # a path with a zero byte in it
+            raise SourceError("a disk cannot be opened", f"{path!r}: {error}", hint) from None
         try:
             self._open(path, name, identity)
         except BaseException:
@@ -103,11 +105,11 @@ class FileSource:
             while at < self.size:
                 try:
                     start = os.lseek(fd, at, os.SEEK_DATA)
+                    end = min(os.lseek(fd, start, os.SEEK_HOLE), self.size)
                 except OSError as error:
                     if error.errno == errno.ENXIO:  # no data from here to the end
                         return
                     raise SourceError("a disk's allocation cannot be read", f"{self.path}: {error.strerror}") from None
-                end = min(os.lseek(fd, start, os.SEEK_HOLE), self.size)
                 if start < end:
                     yield start, end - start
                 at = max(end, start + 1)

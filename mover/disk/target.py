@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import errno
+import fcntl
 import os
 import stat
 import uuid
@@ -38,6 +39,8 @@ class FileTarget:
             self._open(in_place)
         except OSError as error:
             raise _target_error("a target cannot be opened", path, error) from None
+        except ValueError as error:  # a path with a zero byte in it
+            raise TargetError("a target cannot be opened", f"{path!r}: {error}") from None
 
     def _open(self, in_place: bool) -> None:
         try:
@@ -58,9 +61,12 @@ class FileTarget:
         if status is None:
             self._final = self.path
             path = self.path + ".partial"
-        self.compare = status is not None or os.path.exists(path)
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if status is None else 0), 0o600)
+        # O_EXCL on a device: refused while it is mounted, part of a volume, or the target of another restore
+        how = os.O_CREAT if status is None else os.O_EXCL if self.is_device else 0
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | how, 0o600)
         try:
+            self._take(path)
+            self.compare = status is not None or os.fstat(self._fd).st_size > 0
             if self.is_device:
                 if self._as_vhd:
                     raise TargetError(
@@ -76,6 +82,19 @@ class FileTarget:
         except BaseException:
             os.close(self._fd)
             raise
+
+    def _take(self, path: str) -> None:
+        """One restore at a time: of two that write one file, each would find it whole, and one of them be wrong."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(self._fd), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        except OSError:
+            return  # a file system without locks
+        if not ours:  # not the file of that name any more: another restore has given it its own
+            hint = "wait until it has ended, or name another target"
+            raise TargetError("another restore writes the target", self.path, hint)
 
     def read_into(self, offset: int, target: bytearray | memoryview) -> None:
         """What stands there now."""

@@ -109,10 +109,13 @@ def test_a_dynamic_vhd_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_disk_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
     cases: list[tuple[str, str]] = [
         (str(tmp_path / "none"), "cannot be opened"),
         (str(tmp_path), "not a disk image"),
         ("/dev/null", "not a disk image"),
+        (str(tmp_path / "pipe"), "not a disk image"),  # and not waited for
+        (str(tmp_path / "no\0path"), "cannot be opened"),
         (image(tmp_path, b""), "is empty"),
     ]
     before = len(os.listdir("/proc/self/fd"))

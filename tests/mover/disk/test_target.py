@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import subprocess
@@ -112,7 +113,38 @@ def test_what_cannot_be_a_target_is_refused(tmp_path: Path) -> None:
         FileTarget("/dev/null", SIZE, in_place=True)
     with pytest.raises(TargetError, match="cannot be opened"):
         FileTarget(str(tmp_path / "no" / "folder"), SIZE)
+    with pytest.raises(TargetError, match="cannot be opened"):
+        FileTarget(str(tmp_path / "no\0path"), SIZE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_restores_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    first = FileTarget(str(path), SIZE)
+    with pytest.raises(TargetError, match="another restore writes the target"):
+        FileTarget(str(path), SIZE)
+    first.finish(0.0)
+    with pytest.raises(TargetError, match="another restore writes the target"):
+        FileTarget(str(path), SIZE, in_place=True)
+    first.close()
+    FileTarget(str(path), SIZE, in_place=True).close()
+
+
+def test_a_file_that_another_restore_finished_is_not_written_under_its_old_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened while the other still wrote it, locked when the other had given it its name and let it go."""
+    first = FileTarget(str(tmp_path / "disk"), SIZE)
+    lock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        first.finish(0.0)
+        first.close()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(TargetError, match="another restore writes the target"):
+        FileTarget(str(tmp_path / "disk"), SIZE)
 
 
 def test_data_is_found_and_zeros_are_holes(tmp_path: Path) -> None:
