@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mover.clock import Clock
-from mover.errors import MissingObject, MoverError, ObjectNotFound, SessionEnded, StoreUnavailable
+from mover.errors import MoverError, ObjectNotFound, SessionEnded, SessionLost, StoreUnavailable
 from mover.repository import record
 from mover.repository.descriptor import Descriptor
 from mover.repository.keys import KeyRing
@@ -60,7 +60,8 @@ def open_session(
 ) -> Session | Finished:
     """Open the session of this job: a new one, or the one that a worker left behind (adopted), or say that it is done.
 
-    SessionBusy while another worker holds it, SessionEnded when it was aborted, OwnershipChanged, MissingObject.
+    SessionBusy while another worker holds it, SessionLost when it was taken while it was opened, SessionEnded when it was
+    aborted, OwnershipChanged.
     """
     name = point_record(resource, keys.point_id(job))
     parent, sequence = latest_point(store, resource)
@@ -92,7 +93,8 @@ def open_session(
     try:
         found = leased.acquire()
     except ObjectNotFound:
-        raise MissingObject("the session's record vanished", name) from None
+        # ours for a while, then adopted, committed, expired and deleted by others while this worker slept
+        raise SessionLost("the session's record is gone", name) from None
     there, there_body = record.decode(found.data, name, keys)
     if there.state != record.OPEN:
         leased.release()
