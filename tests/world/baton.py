@@ -42,6 +42,7 @@ class Process:
         self.point = ""
         self.stage = ""
         self.hold = ""
+        self.held = False
         self.trusts_listings = False
 
     def __repr__(self) -> str:

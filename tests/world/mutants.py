@@ -248,7 +248,7 @@ def i14_state_before_record() -> Iterator[None]:
         return early.pop() if early else read(self)
 
     with (
-        _replaced(mover.repository.repository, "open_session", open_session),
+        _replaced(mover.repository.opening, "open_session", open_session),
         _replaced(Session, "_read_collector_state", stale),
     ):
         yield

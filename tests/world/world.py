@@ -432,6 +432,10 @@ class World:
                     f"{process} wrote {name}, which {self._holder.get(name)} had taken over"
                 )
             self._dirty = True
+            if name == process.hold and not process.held:
+                point = self.points.get(process.content.point)
+                gone = process.content.point in self._state.gone_points
+                process.held = point is not None and (gone or not point.expired)
             if name == COLLECTOR_STATE:
                 self._see_verdict()
             elif name.startswith(("points/", "holds/")):
@@ -551,7 +555,8 @@ class World:
             if actor.result != bytes_of(point.content):
                 raise Violation(f"{actor} restored other bytes than were backed up")
         elif process.stage == "restore":
-            if not taken and not isinstance(error, StoreUnavailable):
+            # a hold on a point that was gone, deleted and forgotten before it is no use, and the reader says so
+            if process.held and not taken and not isinstance(error, StoreUnavailable):
                 raise Violation(f"{actor} held the point and could not read it: {error!r}") from error
         elif isinstance(error, PointGone | PointNotFound):
             if goal.point not in self.ever_condemned:
