@@ -118,9 +118,11 @@ class DiskBackup:
             return None
         disks = list(enumerate(parent.body.disks))
         same = [k for k, disk in disks if disk.identity == self._source.identity]
+        same.sort(key=lambda k: parent.body.disks[k].name != self._source.name)  # clones share an identity
         same += [k for k, disk in disks if disk.name == self._source.name]
         if not same or same[0] >= len(parent.header.disks):
             return None
+        self._parent_point = parent.body
         self._parent_body = parent.body.disks[same[0]]
         self._parent_ref = record.place_from_json(parent.header.disks[same[0]].root)
         try:
@@ -160,6 +162,8 @@ class DiskBackup:
             why = f"the disk was resized from {parent.root.size} to {self._source.size} bytes"
         elif self._parent_body.identity != change_map.disk:
             why = f"the parent point is of disk {self._parent_body.identity!r}"
+        elif not all(_is_one(point, change_map.disk) for point in (self._parent_point, self._session.body)):
+            why = f"more than one disk is called {change_map.disk!r}"
         elif self._parent_body.snapshot != change_map.base:
             why = f"its base is {change_map.base!r}, the parent point's is {self._parent_body.snapshot!r}"
         if why is None and parent is not None:
@@ -354,3 +358,8 @@ def _slot_uses(slot: PageSlot | None, quarantine: frozenset[tuple[PackName, int]
 def uses(root: Root, quarantine: frozenset[tuple[PackName, int]]) -> bool:
     """Whether a map names a pack with a quarantined place, in a page or as the pack of one."""
     return any(_slot_uses(slot, quarantine) for slot in root.pages)
+
+
+def _is_one(point: record.Body, identity: str) -> bool:
+    """Whether a single disk of the point has the identity: cloned images have the original's, and a map may mean either."""
+    return sum(disk.identity == identity for disk in point.disks) == 1

@@ -166,6 +166,27 @@ def test_a_lying_map_is_found_by_the_sample_and_everything_is_read(repository: R
     assert (tmp_path / "out").read_bytes() == disk.data
 
 
+@pytest.mark.parametrize("clones", [(1, 2), (1,), (2,)], ids=["both", "only before", "only now"])
+def test_a_map_that_may_mean_either_of_two_clones_is_not_believed(
+    repository: Repository, tmp_path: Path, clones: tuple[int, ...]
+) -> None:
+    """A fixed VHD's identity is its unique id, which a copy of the file shares."""
+    one = disk_with(list(range(BLOCKS)), name="one", identity="vhd:1")
+    two = disk_with(list(range(BLOCKS)), name="two", identity="vhd:1")
+    two.fill(random.Random(9), [5])
+    first = (one, two) if 1 in clones else (one,)
+    second = (one, two) if clones == (1, 2) else (two, one) if 2 in clones else (two,)
+    back_up(repository, "one", *first, changes=changes(one, [], None, "s1"))
+    result = back_up(repository, "two", *second, changes=changes(one, [], "s1", "s2"))
+    assert all("more than one disk is called 'vhd:1'" in note for note in result.notes)
+    assert len(result.notes) == len(second)
+    for number, disk in enumerate(second):
+        restore(repository, result.point, str(tmp_path / disk.name), number)
+        assert (tmp_path / disk.name).read_bytes() == disk.data
+    if clones == (1, 2):
+        assert result.statistics.unchanged >= 2 * one.size, "each is compared with its own map"
+
+
 def test_a_swapped_disk_of_the_same_name_is_compared_block_by_block(repository: Repository, tmp_path: Path) -> None:
     disk = disk_with([1, 2])
     back_up(repository, "one", disk)
