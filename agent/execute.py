@@ -159,7 +159,8 @@ def execute(
     outcome = Outcome()
     error: MoverError | None = None
     try:
-        check_expiry(command, datetime.fromtimestamp(clock.wall(), UTC))
+        if delivery == 1:  # a command that was begun in time may be gone on with after it
+            check_expiry(command, datetime.fromtimestamp(clock.wall(), UTC))
         reporter.accepted(settings.worker, delivery)
         opened = opened or open_repository(command.payload.repository, settings)
         if isinstance(command.payload, BackupPayload):

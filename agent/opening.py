@@ -24,6 +24,8 @@ from mover.store.meter import MeterStore
 from mover.store.open import open_store, redact
 from mover.store.retry import RetryStore
 
+PATIENCE_SECONDS, VERB_PATIENCE_SECONDS = 300.0, 20.0
+"""How long a store may fail in a row: during work, and when somebody at a terminal opens it (a mistyped host never answers)."""
 CHECKPOINT_SECONDS = 30.0
 """As `mover.disk_backup.CHECKPOINT_SECONDS`, which costs an import of the whole pipeline."""
 
@@ -33,7 +35,7 @@ class Settings:
     """What a worker or a verb brings to every command: its own name, its environment, its limits.
 
     `checkpoint_seconds`: the shortest time between two checkpoints. `bandwidth`: bytes a second, up and down each; None:
-    no limit. `cancel` ends waits for the store at once.
+    no limit. `opening_patience`: seconds for which a store may not answer at first. `cancel` ends waits for the store at once.
     """
 
     worker: str = ""
@@ -41,6 +43,7 @@ class Settings:
     clock: Clock = SYSTEM
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     bandwidth: int | None = None
+    opening_patience: float = PATIENCE_SECONDS
     cancel: threading.Event = field(default_factory=threading.Event)
 
 
@@ -60,13 +63,13 @@ class Opened:
         self.repository.store.close()
 
 
-def open_metered(url: str, settings: Settings) -> tuple[Store, MeterStore]:
+def open_metered(url: str, settings: Settings, patience: float = PATIENCE_SECONDS) -> tuple[Store, MeterStore]:
     """The store to use, and the meter within it."""
     if "?" in url or "#" in url:
         hint = "commands carry no secrets: give a SAS in the worker's DATA_MOVER_SAS or DATA_MOVER_SAS_FILE"
         raise UsageError("a repository's URL with a query", redact(url), hint)
     meter = MeterStore(open_store(url, settings.environ, settings.clock), request_class, settings.clock)
-    store: Store = RetryStore(meter, settings.clock, cancel=settings.cancel)
+    store: Store = RetryStore(meter, settings.clock, patience=patience, cancel=settings.cancel)
     if settings.bandwidth is not None:
         store = LimitStore(store, settings.bandwidth, settings.clock, cancel=settings.cancel)
     return store, meter
@@ -77,8 +80,10 @@ def open_repository(reference: RepositoryReference, settings: Settings) -> Opene
     place = reference.password or passwords.default(settings.environ)
     password = passwords.read(place, settings.environ) if place is not None else None
     store, meter = open_metered(reference.url, settings)
+    first = RetryStore(meter, settings.clock, patience=settings.opening_patience, cancel=settings.cancel)
     try:
-        return Opened(Repository.open(store, password=password, clock=settings.clock), meter)
+        found = Repository.open(first, password=password, clock=settings.clock)
+        return Opened(Repository(store, found.descriptor, found.keys, settings.clock), meter)
     except BaseException as error:
         store.close()
         if isinstance(error, RepositoryNotFound | ObjectNotFound):

@@ -95,6 +95,8 @@ def follow(
     for job in jobs:
         if not queue.waiting(job) and not queue.events(job):
             raise JobNotFound("the queue knows no such job", job[:128])
+        if not queue.events(job):
+            around.console.say(f"job {job} waits for a worker")
     seen = dict.fromkeys(jobs, 0)
     results: dict[str, Result] = {}
     ended: set[str] = set()

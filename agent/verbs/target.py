@@ -33,9 +33,15 @@ def named_repository(argument: str | None, environ: Mapping[str, str]) -> tuple[
 
 
 def settings_for(around: Surroundings, environ: Mapping[str, str]) -> Settings:
-    from agent.opening import Settings
+    from agent.opening import VERB_PATIENCE_SECONDS, Settings
 
-    return Settings(worker="data-mover", environ=environ, clock=around.clock, cancel=around.cancel)
+    return Settings(
+        worker="data-mover",
+        environ=environ,
+        clock=around.clock,
+        opening_patience=VERB_PATIENCE_SECONDS,
+        cancel=around.cancel,
+    )
 
 
 def parse_disk(text: str) -> tuple[str, str]:

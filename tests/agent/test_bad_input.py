@@ -215,6 +215,18 @@ def test_no_repository_at_all(place: Place, monkeypatch: pytest.MonkeyPatch, wor
     assert_error(use(place, words, code=2), "no repository was named", "", "DATA_MOVER_REPOSITORY")
 
 
+@pytest.mark.parametrize("words", [["repo", "create"], *USES])
+def test_a_host_that_does_not_answer(place: Place, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """Nobody at a terminal waits as long as a backup that is under way may."""
+    monkeypatch.setattr(opening, "VERB_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setenv("DATA_MOVER_REPOSITORY", "http://127.0.0.1:1/account/container")
+    monkeypatch.setenv("DATA_MOVER_ACCOUNT_KEY", "a2V5")
+    said = use(place, words, code=7)
+    assert said.error[0]
+    assert "issue the same command again" in said.error[2]
+    assert "a2V5" not in said.out + said.err
+
+
 def test_creating_without_a_url(dm: Terminal) -> None:
     assert_error(dm("repo", "create", code=2), "no repository was named", "", "DATA_MOVER_REPOSITORY")
 

@@ -126,6 +126,19 @@ def test_what_cannot_be_understood_is_answered_and_gone(queue: SqliteQueue, body
     assert not queue.waiting("j1")
 
 
+def test_a_command_that_was_begun_in_time_is_gone_on_with_after_its_time(place: Place, queue: SqliteQueue) -> None:
+    command = place.back_up("--print-command", "--job", "j1").document
+    command |= {"issued": "2020-01-01T00:00:00Z", "expires": "2020-01-02T00:00:00Z"}
+    for _ in range(2):
+        queue.put(json.dumps(command).encode(), command="c1", job="j1")
+    begun = queue.take(60)
+    assert begun is not None
+    queue.release(begun)
+    worker, _ = make_worker(queue)
+    assert worker.run(once=True) == 0
+    assert worker.run(once=True) == 2
+
+
 def test_an_error_is_the_answer_with_its_exit_code(place: Place, queue: SqliteQueue) -> None:
     submit(place, queue)
     (place.folder / "repository" / "repository.json").unlink()
