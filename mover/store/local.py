@@ -54,7 +54,8 @@ class LocalStore(Store):
     """`path` need not exist: the first write makes it. `boot` names this boot of the machine (tests give others)."""
 
     def __init__(self, path: str | os.PathLike[str], clock: Clock = SYSTEM, boot: str | None = None) -> None:
-        self._root = Path(path).resolve()
+        with errors_named(str(path)):
+            self._root = Path(path).resolve()
         refuse_network(self._root)
         self._clock = clock
         self._temporary = self._root / ".tmp"
@@ -237,7 +238,8 @@ class LocalStore(Store):
 
     def _is_made(self) -> bool:
         """Whether this store has been made. Once seen it stays true, so that a vanished disk is an error, not empty."""
-        self._made = self._made or self._locks.is_dir()
+        with errors_named(str(self._root)):
+            self._made = self._made or self._locks.is_dir()
         return self._made
 
     def _make(self, name: str) -> None:
