@@ -197,6 +197,7 @@ def use(place: Place, words: list[str], *more: str, code: int) -> Said:
         ("s3://bucket/x", "not the URL of a repository", "s3://bucket/x", "file:///path", 2),
         ("/srv/backup", "not the URL of a repository", "/srv/backup", "file:///path", 2),
         ("file://host/x", "not the URL of a folder of this host", "file://host/x", "three slashes", 2),
+        (f"file:///{'x' * 300}", "local store", "xxx", "check", 1),
         ("file:///nowhere/at/all", "there is no repository", "file:///nowhere/at/all", "repo create", 4),
         ("https://host.example/c?sv=1&sig=SECRET", "URL with a query", "https://host.example/c", "DATA_MOVER_SAS", 2),
     ],
