@@ -66,7 +66,7 @@ def moment(seconds: float) -> datetime:
 
 
 def format_moment(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
 def printable(text: str) -> str:

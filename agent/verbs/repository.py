@@ -115,11 +115,13 @@ def _show(rows: list[dict[str, Any]], damaged: list[MoverError], around: Surroun
     if around.console.json:
         around.console.document({"points": rows, "damaged": bodies})
         return
-    columns = ["Point", "Made", "Resource", "Flags", "Disks", "Size", "Read", "Stored"]
+    columns = ["Point", "Made", "Resource", "Flags", "Disks", "Size", "Stored"]
     if everything:
         columns.append("State")
     if rows:
-        around.console.table(columns, (_cells(row)[: len(columns)] for row in rows), right=("Size", "Read", "Stored"))
+        around.console.table(
+            columns, (_cells(row)[: len(columns)] for row in rows), right=("Size", "Stored"), whole=("Point", "Made")
+        )
     else:
         around.console.line("no restore points")
     for body in bodies:
@@ -184,7 +186,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["flags"] or "-",
         ", ".join(f"{disk['number']}: {disk['name']}" for disk in row["disks"]),
         format_size(sum(disk["size"] for disk in row["disks"])),
-        format_size(figures["read"]) if "read" in figures else "-",
         format_size(figures["stored"]) if "stored" in figures else "-",
         state,
     ]

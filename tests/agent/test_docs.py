@@ -22,11 +22,11 @@ from tests.agent.conftest import VARIABLES
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 VARYING = re.compile(
-    r"(?P<moment>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?Z)|(?P<id>\b[0-9a-f]{12,32}\b)|(?P<duration>\d+\.\d s|\d+:\d\d)(?=, )"
-    r"|(?P<calls>\d+)(?= API calls)|(?P<folder>/srv)(?=/)|(?P<rest>\.\.\.)"
+    r"(?P<moment>\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z)|(?P<id>\b[0-9a-f]{12,32}\b)"
+    r"|(?P<duration>\d+\.\d s|\d+:\d\d)(?=, )|(?P<calls>\d+)(?= API calls)|(?P<folder>/srv)(?=/)|(?P<rest>\.\.\.)"
 )
 FORMS = {
-    "moment": r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?Z",
+    "moment": r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z",
     "duration": r"(?:\d+\.\d s|\d+:\d\d)",
     "calls": r"\d+",
     "rest": ".*",
