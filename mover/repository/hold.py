@@ -22,6 +22,7 @@ from mover.errors import (
     PointGone,
     SessionBusy,
     SessionLost,
+    StoreFull,
     StoreUnavailable,
     UnsupportedFormat,
 )
@@ -72,8 +73,8 @@ class Hold:
                 generation = read_state(self._store).generation
             except (Damaged, UnsupportedFormat):
                 return  # no collector gets further than this either
-            if generation > self._seen:
-                self._seen = generation
+            self._seen = max(self._seen, generation)
+            if self._seen > self._leased.header.generation:  # also when the last write of it failed in passing
                 self._acknowledge()
 
     def _acknowledge(self) -> None:
@@ -129,6 +130,8 @@ def open_hold(store: Store, keys: KeyRing, clock: Clock, point: str, owner_epoch
             found = leased.acquire()
         except AccessDenied:
             return Unheld("the repository may only be read")
+        except StoreFull:
+            return Unheld("the repository has no space left for a hold")
         except (ObjectNotFound, SessionBusy):
             # ended and deleted by a collector before it was leased, or leased by a request whose answer was lost
             if attempt == HOLD_ATTEMPTS:

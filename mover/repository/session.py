@@ -230,11 +230,11 @@ class Session:
             raise OwnershipChanged("the repository has a new owner", f"epoch {state.owner_epoch}")
         if state.write_id != self._state_id:
             self.view.exclude(state)
-            self._state_id = state.write_id
-            if state.generation > self._seen:
-                self._seen = state.generation
+            self._seen = max(self._seen, state.generation)
+            if self._seen > self.leased.header.generation:
                 self._write()
                 self.statistics.acknowledgements += 1
+            self._state_id = state.write_id  # only now: a write that failed in passing is tried again at the next poll
         return state
 
     # -- storing
