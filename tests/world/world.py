@@ -545,7 +545,7 @@ class World:
 
     def _is_committed_by(self, process: Process) -> bool:
         point = self.points.get(process.point)
-        return point is not None and point.process is process
+        return point is not None and point.process is process and not point.expired
 
     def _judge_reader(self, actor: Actor, goal: _Reading) -> None:
         point, error, process = self.points.get(goal.point), actor.error, actor.process
