@@ -31,7 +31,7 @@ FORMS = {
     "calls": r"\d+",
     "rest": ".*",
 }
-PROGRESS = re.compile(r"^[^:]+(?: [^:]+)?: \d+ %, ")
+PROGRESS = re.compile(r"^[^:]+(?: [^:]+)?: \d+ %, |^job \S+ waits for a worker$")
 
 
 @dataclass
@@ -82,7 +82,7 @@ def commands(page: Path) -> list[tuple[str, str]]:
 
 
 def _plain(output: str) -> str:
-    """Without progress, empty lines and spaces at the ends of lines."""
+    """Without progress (what of it is shown depends on the machine), empty lines and spaces at the ends of lines."""
     lines = (line.rstrip() for line in output.splitlines())
     return "\n".join(line for line in lines if line and not PROGRESS.match(line))
 
