@@ -36,7 +36,10 @@ def counting_runs(store: Store, state: CollectorState) -> list[str]:
             continue
         runs = record.runs_of(entry.metadata)
         if runs is None:
-            runs = list(record.decode_header(store.read_record(entry.name).data, entry.name).runs)
+            try:
+                runs = list(record.decode_header(store.read_record(entry.name).data, entry.name).runs)
+            except ObjectNotFound:
+                continue  # deleted since the listing
         names += [run_name(session, incarnation, number) for incarnation, count in runs for number in range(count)]
     return names
 
@@ -165,6 +168,7 @@ class DedupeView:
         small = [run for run in fetched if isinstance(run, ResidentRun)]
         with self._lock:
             self._remote += [run for run in fetched if isinstance(run, RemoteRun)]
+            self._share_cache()
             self._resident = ResidentRun.merge([self._resident, *small])
 
     def _fetch(self, name: str) -> ResidentRun | RemoteRun | None:
@@ -197,3 +201,10 @@ class DedupeView:
             self._resident = ResidentRun.merge([self._resident, run])
         else:
             self._remote.append(self._open_remote(name, len(data)))
+            self._share_cache()
+
+    def _share_cache(self) -> None:
+        """All remote runs together keep blocks of a quarter of the budget, one each at least: there may be thousands of runs."""
+        blocks = self._resident_bytes // 4 // (index_run.BLOCK_RECORDS * RECORD_SIZE)
+        for run in self._remote:
+            run.keep(max(1, min(index_run.CACHED_BLOCKS, blocks // len(self._remote))))

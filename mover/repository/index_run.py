@@ -26,6 +26,8 @@ from mover.repository.tables import Cursor, PackTable
 RECORD = np.dtype([("id", "S32"), ("pack", "<u4"), ("offset", "<u4"), ("length", "<u4"), ("kind", "<u4")])
 RECORD_SIZE = RECORD.itemsize  # 48
 BLOCK_RECORDS = 1365
+CACHED_BLOCKS = 64
+"""Blocks that a run in the store keeps when nobody says otherwise: 4 MiB."""
 FOOTER = struct.Struct("<4sHxxQQIIIIQQ")
 FOOTER_SIZE = FOOTER.size  # 56
 _BLOCK = struct.Struct("<32sQ")
@@ -221,7 +223,12 @@ class RemoteRun:
     """A run too large to hold: filter and block table here, records fetched by blocks and kept a while."""
 
     def __init__(
-        self, name: str, shape: Shape, tail: Tail, fetch: Callable[[int, int], bytes | bytearray], cache: int = 64
+        self,
+        name: str,
+        shape: Shape,
+        tail: Tail,
+        fetch: Callable[[int, int], bytes | bytearray],
+        cache: int = CACHED_BLOCKS,
     ):
         self._name = name
         self._shape = shape
@@ -245,6 +252,12 @@ class RemoteRun:
                 found[k] += self._block(block).find([ids[k]])[0]
                 block += 1
         return found
+
+    def keep(self, blocks: int) -> None:
+        """So many fetched blocks at most from now on."""
+        self._cache = blocks
+        while len(self._blocks) > blocks:
+            self._blocks.popitem(last=False)
 
     def _block(self, number: int) -> ResidentRun:
         block = self._blocks.get(number)

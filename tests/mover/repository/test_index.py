@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +15,7 @@ from mover.errors import Damaged
 from mover.repository import record
 from mover.repository.collector_state import CollectorState
 from mover.repository.index import DedupeView, counting_runs
-from mover.repository.index_run import encode_run
+from mover.repository.index_run import BLOCK_RECORDS, RECORD_SIZE, encode_run
 from mover.repository.keys import KeyRing
 from mover.repository.names import PackName
 from mover.repository.pack import Place
@@ -172,6 +173,18 @@ def test_many_runs_are_fetched_by_threads(threads: int) -> None:
 
 
 # -- which runs count
+
+
+def test_runs_in_the_store_share_what_is_kept_of_them() -> None:
+    """However many there are and whatever is looked up, they do not all come to be in memory."""
+    store, blocks, runs = MemoryStore(), 3, 20
+    writer = random.Random(1)
+    ids = [[writer.randbytes(32) for _ in range(blocks * BLOCK_RECORDS)] for _ in range(runs)]
+    names = [stored(store, k, [(one, Place(PACKS[0], 0, 70)) for one in some]) for k, some in enumerate(ids)]
+    view = view_of(store, names, (0, 4 * 30 * BLOCK_RECORDS * RECORD_SIZE))
+    for some in ids:
+        assert all(view.find(some[::100]))
+    assert [len(run._blocks) for run in view._remote] == [1] * runs, "30 blocks in all: one each"
 
 
 def record_with(store: MemoryStore, name: str, runs: tuple[tuple[str, int], ...], state: str = record.OPEN) -> None:

@@ -27,12 +27,12 @@ class Failing(MemoryStore):
 
     fails: Exception | None = None
 
-    def create_record(self, name: str, *arguments: object) -> Written:  # type: ignore[override]
+    def create_record(self, name: str, *arguments: object) -> Written:
         if self.fails:
             raise self.fails
         return super().create_record(name, *arguments)  # type: ignore[arg-type]
 
-    def replace_record(self, name: str, *arguments: object, **named: object) -> Written:  # type: ignore[override]
+    def replace_record(self, name: str, *arguments: object, **named: object) -> Written:
         if self.fails and name != COLLECTOR_STATE:
             raise self.fails
         return super().replace_record(name, *arguments, **named)  # type: ignore[arg-type]
