@@ -29,6 +29,8 @@ from mover.repository.session import Session, SessionSettings
 
 LEAST_MEMORY, ROOMY = 384 * 1024 * 1024, 640 * 1024 * 1024
 """With less than ROOMY one pack at a time is uploaded: each costs 64 MiB, and as much again while Azure's client sends it."""
+MOST_DISKS = 65
+"""Azure's largest VMs have an operating system's disk and 64 of data."""
 MAX_DOCUMENT = 64 * 1024 * 1024
 
 
@@ -124,6 +126,9 @@ class Backup:
         request = self._request
         if not request.disks:
             raise UsageError("a backup needs at least one disk", request.resource)
+        buffer_bytes(self._settings.memory)  # refuses too little before anything is written
+        if len(request.disks) > MOST_DISKS:
+            raise UsageError("too many disks for one restore point", f"{len(request.disks)}, at most {MOST_DISKS}")
         names = [disk.name for disk in request.disks]
         if len(set(names)) != len(names):
             raise UsageError("two disks have the same name", ", ".join(names), "name them: --disk NAME=PATH")

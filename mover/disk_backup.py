@@ -148,7 +148,15 @@ class DiskBackup:
                 f"disk {self._source.name}: not known to be the same as at the checkpoint: it is read again"
             )
             return None
-        return MapReader.open(self._session.store, self._session.keys, record.place_from_json(state.root))
+        try:
+            found = MapReader.open(self._session.store, self._session.keys, record.place_from_json(state.root))
+            page, inside = divmod(found.root.covered, PAGE_BLOCKS)
+            if inside:
+                found.page(page)  # the one page of it that will be read
+        except (Damaged, UnsupportedFormat, PointGone) as error:
+            self._work.note(f"disk {self._source.name}: its checkpoint cannot be read ({error.what}): it is read again")
+            return None
+        return found
 
     def _trusted_changes(self, parent: MapReader | None, allocated: Blocks) -> Blocks | None:
         """The blocks that a change map calls changed, or None: read everything and compare."""

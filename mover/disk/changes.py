@@ -33,6 +33,8 @@ def read_changes(path: str) -> Mapping[str, ChangeMap]:
             data = file.read()
     except OSError as error:
         raise UsageError("a change map cannot be read", f"{path}: {os.strerror(error.errno or 0)}") from None
+    except ValueError as error:  # a path with a zero byte in it
+        raise UsageError("a change map cannot be read", f"{path!r}: {error}") from None
     try:
         found = msgspec.json.decode(data, type=ChangeMap | list[ChangeMap])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -48,6 +50,13 @@ def read_changes(path: str) -> Mapping[str, ChangeMap]:
 
 def check(one: ChangeMap, where: str) -> None:
     """UsageError when a range does not lie within the disk."""
+    if not one.disk or not one.snapshot or one.base == "":
+        hint = "name the disk and its states, or leave the base away"
+        raise UsageError(
+            "a change map has an empty name", f"{where}: {one.disk!r}, {one.snapshot!r}, {one.base!r}", hint
+        )
+    if one.base == one.snapshot and one.ranges:
+        raise UsageError("a change map has changes between a state and itself", f"{where}: {one.snapshot!r}")
     for offset, length in one.ranges:
         if offset < 0 or length < 0 or offset + length > one.size:
             value = f"{where}: [{offset}, {length}] in a disk of {one.size} bytes"

@@ -16,7 +16,7 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from xxhash import xxh3_64, xxh3_64_intdigest
 
-from mover.errors import CodecFailed, Damaged, UnsupportedFormat
+from mover.errors import CodecFailed, Damaged, UnsupportedFormat, UsageError
 from mover.repository.keys import SEALED_KINDS, KeyRing, Kind
 from mover.store.base import Buffer
 
@@ -54,6 +54,8 @@ class FrameWriter:
 
     def write(self, kind: Kind, raw: Buffer, chunk_id: bytes | None = None) -> Frame:
         """The frame of `raw`, whose id the caller may have computed; CodecFailed when it does not decode to that id."""
+        if len(raw) > MAX_RAW:
+            raise UsageError("a chunk is larger than the format allows", f"{kind.name.lower()}, {len(raw)} bytes")
         if chunk_id is None:
             chunk_id = self._keys.chunk_id(kind, raw)
         body: Buffer = self._compressor.compress(raw)

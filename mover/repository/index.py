@@ -38,8 +38,8 @@ def counting_runs(store: Store, state: CollectorState) -> list[str]:
         if runs is None:
             try:
                 runs = list(record.decode_header(store.read_record(entry.name).data, entry.name).runs)
-            except ObjectNotFound:
-                continue  # deleted since the listing
+            except (ObjectNotFound, Damaged, UnsupportedFormat):
+                continue  # deleted since the listing, or damaged: its chunks are stored again, no other resource suffers
         names += [run_name(session, incarnation, number) for incarnation, count in runs for number in range(count)]
     return names
 

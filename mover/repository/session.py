@@ -49,6 +49,8 @@ from mover.store.base import Store
 
 INLINE_PACKS = 256
 """Packs of others that a record names itself; more go to pack lists, so that the record stays under 64 KiB."""
+FEW_DISKS = 16
+"""With more disks than these the record names no packs itself and fewer lists: the disks need the room."""
 MERGE_LISTS = 32
 LIST_PACKS = 65_536
 
@@ -110,6 +112,7 @@ class Session:
         self._state_id = ""
         self._polled_at = float("-inf")
         self._lock = threading.RLock()
+        self._refreshing = threading.Lock()
         self._uses = record.Uses()
         self._spilled: set[PackName] = set()
         self._entries: dict[PackName, list[tuple[bytes, Place, int]]] = {}
@@ -224,6 +227,10 @@ class Session:
 
     def refresh(self) -> CollectorState:
         """Read gc/state now and acknowledge what is new: view first, then the list of packs used, then the write."""
+        with self._refreshing:  # of two readings the older must not be the last to reach the view
+            return self._refresh()
+
+    def _refresh(self) -> CollectorState:
         state = self._read_collector_state()
         self._polled_at = self.clock.monotonic()
         if state.owner_epoch > self.leased.header.owner_epoch:
@@ -384,9 +391,9 @@ class Session:
         """All packs of others that were taken from the index so far (I13); long lists are stored before they are named."""
         used = self.view.used()
         fresh = [pack for pack in used if pack not in self._spilled]
-        if len(fresh) > INLINE_PACKS:
+        if len(fresh) > (INLINE_PACKS if len(self.leased.body.disks) <= FEW_DISKS else 0):
             lists = self._uses.lists
-            if len(lists) >= MERGE_LISTS:
+            if len(lists) >= (MERGE_LISTS if len(self.leased.body.disks) <= FEW_DISKS else 1):
                 lists, fresh = (), used
             for at in range(0, len(fresh), LIST_PACKS):
                 raw = packlist.encode_list([(pack, 0) for pack in fresh[at : at + LIST_PACKS]])

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mover.backup import BackupSettings
-from mover.disk.changes import ChangeMap
+from mover.backup import MOST_DISKS, BackupSettings
+from mover.disk.changes import ChangeMap, check
 from mover.errors import Cancelled, SessionBusy, SourceError, UsageError, WrongPassword
 from mover.repository import record
 from mover.repository.repository import Repository
@@ -413,3 +413,42 @@ def test_a_disk_that_cannot_be_read_ends_the_backup_and_can_be_gone_on_with(repo
         back_up(repository, "one", disk)
     disk.on_read = lambda offset: None
     assert back_up(repository, "one", disk).resumed
+
+
+def test_as_many_disks_as_azure_allows_fit_in_one_record(repository: Repository) -> None:
+    disks = [disk_with([0], 2 * MIB, seed=k, name=f"disk{k:02}", identity="i" * 90 + str(k)) for k in range(MOST_DISKS)]
+    maps = {disk.identity: changes(disk, [], None, "s" * 180 + disk.name)[disk.identity] for disk in disks}
+    for disk in disks:  # so that every block of the second backup is found in another session
+        back_up(repository, f"alone {disk.name}", disk, resource=disk.name)
+    result = back_up(repository, "all", *disks, changes=maps)
+    assert result.statistics.deduplicated == MOST_DISKS * MIB
+    assert len(repository.find_point(result.point).body.disks) == MOST_DISKS
+    with pytest.raises(UsageError, match="too many disks"):
+        back_up(repository, "more", *disks, disk_with([0], MIB, name="one more"))
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_the_end_of_its_job(repository: Repository, tmp_path: Path) -> None:
+    disk = disk_with(list(range(BLOCKS)))
+    disk.source = "same"
+    crash_after_checkpoint(repository, disk, 32, 16)
+    with pytest.raises(Crash):
+        back_up(repository, "one", disk, settings=every_range())
+    for entry in list(repository.store.list("packs/")):
+        if "-m" in entry.name:
+            repository.store.delete(entry.name)
+    disk.on_read = lambda offset: None
+    disk.reads.clear()
+    result = back_up(repository, "one", disk)
+    assert any("its checkpoint cannot be read" in note for note in result.notes)
+    assert sorted(disk.reads) == list(range(BLOCKS))
+    restore(repository, result.point, str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == disk.data
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"snapshot": ""}, {"base": ""}, {"disk": ""}, {"base": "s", "snapshot": "s", "ranges": ((0, 1),)}]
+)
+def test_a_change_map_whose_names_mean_nothing_is_refused(wrong: dict[str, object]) -> None:
+    given = {"disk": "d", "size": MIB, "snapshot": "s2", "base": "s1"} | wrong
+    with pytest.raises(UsageError, match="a change map has"):
+        check(ChangeMap(**given), "here")  # type: ignore[arg-type]
