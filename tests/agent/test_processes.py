@@ -27,8 +27,8 @@ from mover.store.local import LocalStore
 from tests.agent.conftest import MIB, PASSWORD, Place
 from tests.agent.waiting import wait_for
 
-SIZE = 180 * MIB
-"""Three packs: with little bandwidth the second waits, so that there is a middle to stop in."""
+SIZE = 320 * MIB
+"""Five packs: two on their way and one being filled are all that memory takes, so with little bandwidth there is a middle."""
 
 
 @pytest.fixture
