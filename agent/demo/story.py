@@ -37,7 +37,7 @@ from mover.repository import record
 from mover.repository.repository import Repository
 
 RESOURCE = "demo-vm"
-VISIBILITY, CHECKPOINT, BANDWIDTH = "3", "1", "48MiB"
+VISIBILITY, CHECKPOINT, BANDWIDTH = "3", "1", "32MiB"
 """The workers' settings: a dead worker's command shows again soon, checkpoints come soon, and the worker that is to be
 killed stores so slowly that there is a middle to kill it in."""
 LOOK_SECONDS, PATIENCE_SECONDS = 0.02, 120.0

@@ -149,12 +149,12 @@ class Session:
         fresh = self._seen == 0
         parent = self.leased.header.parent
         if parent is not None and self._parent_is_dead(state, parent, fresh=fresh):
-            if self.resumed is not None:
+            if self.resumed is not None and self.resumed.disks:
                 self.abort()
                 raise SessionEnded("the session's parent was deleted under its checkpoint", self.name)
             parent = None
         self.parent = self._read_parent(parent) if parent is not None else None
-        if self.resumed is not None and parent is not None and self.parent is None:
+        if self.resumed is not None and self.resumed.disks and parent is not None and self.parent is None:
             self.abort()  # the rules forbid it; a checkpoint that may name a deleted parent's packs is not gone on with
             raise SessionEnded("the session's parent vanished under its checkpoint", self.name)
         self._remember_uses()
