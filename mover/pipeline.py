@@ -109,7 +109,8 @@ class Pipeline:
         self._builder = builder
         self._reader_count = source.in_flight
         self._worker_count = workers or os.cpu_count() or 2
-        self._pool = BufferPool(max(2 * RANGE_BLOCKS, buffer_bytes // BLOCK_SIZE))
+        # A worker that reads for itself holds up to a run of buffers while it takes another: there are enough for all.
+        self._pool = BufferPool(max((self._worker_count + 1) * RANGE_BLOCKS, buffer_bytes // BLOCK_SIZE))
         self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[tuple[Run, list[bytearray]] | None] = queue.SimpleQueue()
         self._window = threading.Semaphore(4 * (self._reader_count or self._worker_count))
@@ -210,17 +211,21 @@ class Pipeline:
             if self._failure is not None:
                 continue
             self._window.release()
-            if buffers := self._buffers(run):
-                self._process(run, buffers, read=True)
+            self._process(run, self._read_each(run))
 
-    def _process(self, run: Run, buffers: list[bytearray], *, read: bool = False) -> None:
-        """Take the blocks of a run, which are in `buffers` or (with `read`) still on the disk, to where they are resolved."""
+    def _read_each(self, run: Run) -> Iterator[bytearray]:
+        """The run's blocks, each read when it is asked for: a buffer that was just given back is still in the cache."""
+        for block in range(run.first, run.first + run.count):
+            for buffer in self._buffers(Run(block, 1)):
+                self._source.read_into(block * BLOCK_SIZE, [buffer])
+                yield buffer
+
+    def _process(self, run: Run, buffers: Iterable[bytearray]) -> None:
+        """Take the blocks of a run to where they are resolved."""
         counted = Statistics()
         key = self._session.keys.data_id_key
         wanted: list[tuple[int, bytes, bytearray]] = []
         for block, buffer in enumerate(buffers, run.first):
-            if read:
-                self._source.read_into(block * BLOCK_SIZE, [buffer])
             size = len(buffer)
             counted.read += size
             if buffer == ZERO or (size < BLOCK_SIZE and not any(buffer)):
