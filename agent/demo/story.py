@@ -37,7 +37,7 @@ from mover.repository import record
 from mover.repository.repository import Repository
 
 RESOURCE = "demo-vm"
-VISIBILITY, CHECKPOINT, BANDWIDTH = "3", "1", "32MiB"
+VISIBILITY, CHECKPOINT, BANDWIDTH = "3", "1", "48MiB"
 """The workers' settings: a dead worker's command shows again soon, checkpoints come soon, and the worker that is to be
 killed stores so slowly that there is a middle to kill it in."""
 LOOK_SECONDS, PATIENCE_SECONDS = 0.02, 120.0
@@ -141,7 +141,7 @@ class Story:
 
     def _interrupted(self) -> None:
         """The third backup: killed after a checkpoint, gone on with by another worker, which meanwhile restores the others."""
-        with self._step("add 256 MiB of new data"):
+        with self._step("add 384 MiB of new data"):
             self.disk.grow()
         victim = self._worker("worker-2", "--bandwidth", BANDWIDTH)
         command = self._backup_command("3")

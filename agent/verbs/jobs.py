@@ -72,6 +72,9 @@ def run_backup(arguments: argparse.Namespace, around: Surroundings) -> int:
     from mover.disk.changes import read_changes
 
     url, environ = named_repository(arguments.repository, around.environ)
+    if arguments.print_command and arguments.password_fd is not None:
+        hint = "name a file, or a variable of the worker's environment"
+        raise UsageError("a command for others cannot name a descriptor of this process", "--password-fd", hint)
     place = passwords.reference(arguments.password_file, arguments.password_fd, environ)
     disks = tuple(Disk(name=name, path=path) for name, path in map(parse_disk, arguments.disk))
     if not 1 <= arguments.level <= 19:
@@ -146,6 +149,9 @@ def run_restore(arguments: argparse.Namespace, around: Surroundings) -> int:
     from agent.protocol import RestorePayload
 
     url, environ = named_repository(arguments.repository, around.environ)
+    if arguments.print_command and arguments.password_fd is not None:
+        hint = "name a file, or a variable of the worker's environment"
+        raise UsageError("a command for others cannot name a descriptor of this process", "--password-fd", hint)
     place = passwords.reference(arguments.password_file, arguments.password_fd, environ)
     if arguments.format not in ("raw", "vhd"):
         raise UsageError("not a format", arguments.format, "raw or vhd")

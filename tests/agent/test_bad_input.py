@@ -69,6 +69,12 @@ class Case:
         ),
         Case("restore --point 0123 --to {folder}/x --format vmdk", "not a format", "vmdk", "raw or vhd"),
         Case("restore --point 0123 --to {folder}/x --disk -1", "not a disk's number", "-1", "counted from 0"),
+        Case(
+            "restore --point 0123 --to {folder}/x --print-command --password-fd 3",
+            "descriptor",
+            "--password-fd",
+            "file",
+        ),
         Case("watch job", "no queue was named", "", "DATA_MOVER_QUEUE"),
         Case("submit {folder}/none.json", "no queue was named", "", "DATA_MOVER_QUEUE"),
         Case("watch job --queue {folder}/none.db", "there is no queue", "none.db", "submit", 7),

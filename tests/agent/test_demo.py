@@ -21,7 +21,7 @@ def test_the_disk_is_sound_after_every_change_and_every_change_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo_disk, "WANTED", 12 * MIB)
-    monkeypatch.setattr(demo_disk, "ROOM", 300 * MIB)
+    monkeypatch.setattr(demo_disk, "NEW", 64 * MIB)
     disk = DemoDisk(tmp_path / "disk.img", tmp_path)
     count, size = disk.make()
     assert count > 20
@@ -32,7 +32,7 @@ def test_the_disk_is_sound_after_every_change_and_every_change_is_one(
         assert is_sound(disk.image)
         states.append(sha256(disk.image))
     assert len(set(states)) == 3
-    assert disk.in_use() > 256 * MIB
+    assert disk.in_use() > 64 * MIB
     assert not (tmp_path / "files").exists()
 
 
