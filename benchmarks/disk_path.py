@@ -56,6 +56,9 @@ class Bench:
             "BORG_BASE_DIR": str(work / "borg-base"),
             "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
         }
+        self.environ.pop(
+            "PYTHONDONTWRITEBYTECODE", None
+        )  # an installed program's modules are compiled once, not each time
 
     def run(self, name: str, *command: object, cwd: Path | None = None) -> str:
         """Run once and note what it cost under `name`; its standard output."""

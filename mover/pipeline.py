@@ -60,20 +60,27 @@ class Run:
 
 
 class BufferPool:
-    """`count` buffers of one block each, lent and given back. Thread-safe; taking waits, all or nothing."""
+    """At most `count` buffers of one block each, made when they are first needed, lent and given back, the last one first.
+
+    Thread-safe; taking waits, all or nothing.
+    """
 
     def __init__(self, count: int) -> None:
-        self._free = [bytearray(BLOCK_SIZE) for _ in range(count)]
+        self._free: list[bytearray] = []
+        self._unmade = count
         self._changed = threading.Condition()
         self._closed = False
 
     def take(self, count: int) -> list[bytearray]:
         """`count` buffers; fewer (none) only when the pool was closed."""
         with self._changed:
-            while len(self._free) < count and not self._closed:
+            while len(self._free) + self._unmade < count and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return []
+            made = max(0, count - len(self._free))
+            self._unmade -= made
+            self._free += [bytearray(BLOCK_SIZE) for _ in range(made)]
             taken = self._free[-count:]
             del self._free[-count:]
             return taken
