@@ -17,6 +17,11 @@ from mover.disk import vhd
 from mover.errors import SourceChanged, SourceError
 
 
+ADVICE = 64
+"""Hints of `read_ahead` that are passed to the kernel after a read that the page cache could not answer. On what is cached a
+hint costs a walk over its pages and gains nothing (docs/decisions/0004)."""
+
+
 class DiskSource(Protocol):
     """What a backup asks of a disk. `read_into`, `read_ahead` and `extents` MUST be safe for many threads.
 
@@ -81,6 +86,7 @@ class FileSource:
         self.snapshot: str | None = None
         self.source = None if self._is_device else self._stamp()
         self.in_flight = 0
+        self._advice = 0  # hints still worth their price; threads race for it, and no count depends on it
         self.is_vhd = False
         if not self._is_device and file_size >= vhd.FOOTER_SIZE:
             footer = vhd.read_footer(os.pread(self._fd, vhd.FOOTER_SIZE, file_size - vhd.FOOTER_SIZE), file_size, path)
@@ -119,14 +125,22 @@ class FileSource:
     def read_into(self, offset: int, buffers: Sequence[bytearray | memoryview]) -> None:
         wanted = sum(len(buffer) for buffer in buffers)
         try:
-            got = os.preadv(self._fd, buffers, offset)
+            got = self._read_cached(offset, buffers)
             if got < wanted:
+                self._advice = ADVICE
                 self._read_rest(offset, buffers, got)
         except OSError as error:
             what = f"{self.path} at {offset}: {error.strerror}"
             raise SourceError(
                 "a disk cannot be read", what, "check the disk; the backup resumes where it stopped"
             ) from None
+
+    def _read_cached(self, offset: int, buffers: Sequence[bytearray | memoryview]) -> int:
+        """As many bytes as the page cache has at once; a fault is left to the read that may wait."""
+        try:
+            return os.preadv(self._fd, buffers, offset, os.RWF_NOWAIT)
+        except OSError:  # nothing cached, or a file system that does not tell
+            return 0
 
     def _read_rest(self, offset: int, buffers: Sequence[bytearray | memoryview], got: int) -> None:
         at = 0
@@ -142,7 +156,9 @@ class FileSource:
             at += len(view)
 
     def read_ahead(self, offset: int, length: int) -> None:
-        os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
+        if self._advice > 0:
+            self._advice -= 1
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
 
     def check_unchanged(self) -> None:
         if self.source is not None and self._stamp() != self.source:
