@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from mover.disk.blocks import Blocks, runs
 from mover.disk.changes import ChangeMap
-from mover.disk.intervals import Blocks
 from mover.disk.source import DiskSource
 from mover.errors import Damaged, PointGone, UnsupportedFormat
 from mover.pipeline import Pipeline, Run, Statistics, cut_runs
@@ -91,13 +91,13 @@ class DiskBackup:
     def run(self) -> DiskMap:
         parent = self._parent_map()
         resumed = self._resumed_map()
-        allocated = Blocks.of_ranges(self._source.extents(), BLOCK_SIZE)
+        allocated = Blocks.of_ranges(self._blocks, self._source.extents(), BLOCK_SIZE)
         changed = self._trusted_changes(parent, allocated)
         start = resumed.root.covered if resumed else 0
         wanted = allocated if changed is None else allocated & changed
-        left = wanted - Blocks([(0, start)])
+        left = len(wanted) - int(wanted.mask(0, start).sum())
         builder = MapBuilder(self._source.size, parent.root if parent else None, self._store_page)
-        self._run_pipeline(builder, self._plan(builder, parent, resumed, allocated, changed), len(left))
+        self._run_pipeline(builder, self._plan(builder, parent, resumed, allocated, changed), left)
         root = builder.finish()
         return DiskMap(self._store_root(root, parent), root)
 
@@ -175,7 +175,7 @@ class DiskBackup:
         elif self._parent_body.snapshot != change_map.base:
             why = f"its base is {change_map.base!r}, the parent point's is {self._parent_body.snapshot!r}"
         if why is None and parent is not None:
-            changed = Blocks.of_ranges(change_map.ranges, BLOCK_SIZE)
+            changed = Blocks.of_ranges(self._blocks, change_map.ranges, BLOCK_SIZE)
             wrong = self._sample(parent, allocated, changed)
             if wrong is None:
                 return changed
@@ -187,14 +187,11 @@ class DiskBackup:
 
     def _sample(self, parent: MapReader, allocated: Blocks, changed: Blocks) -> int | None:
         """A block of a random sample of the "unchanged" ones that is not as in the parent; None when all are."""
-        stored = Blocks(
-            (page * PAGE_BLOCKS, page * PAGE_BLOCKS + parent.root.page_blocks(page))
-            for page, slot in enumerate(parent.root.pages)
-            if slot is not None
-        )
+        pages = (page for page, slot in enumerate(parent.root.pages) if slot is not None)
+        stored = Blocks.of_ranges(self._blocks, ((page * PAGE_BLOCKS, PAGE_BLOCKS) for page in pages), 1)
         candidates = (stored | allocated) - changed
         count = min(len(candidates), max(SAMPLE_LEAST, len(candidates) // SAMPLE_SHARE))
-        chosen = sorted(candidates.nth(k) for k in self._work.random.sample(range(len(candidates)), count))
+        chosen = list(candidates.nth(sorted(self._work.random.sample(range(len(candidates)), count))))
         self._work.progress.stage(f"sample {self._source.name}", count * BLOCK_SIZE)
         for done, block in enumerate(chosen, 1):
             self._work.between()
@@ -240,7 +237,7 @@ class DiskBackup:
             slot = parent.root.pages[page] if parent and page < len(parent.root.pages) else None
             dirty = page in self._lost_pages or _slot_uses(slot, self._session.view.quarantine)
             base = None
-            touched = changed is None or any(changed.within(low, high))
+            touched = changed is None or changed.any(low, high)
             if changed is not None and parent is not None and not touched and not dirty and low >= covered:
                 builder.take_over(page, slot)
                 self._statistics.skipped += self._bytes(low, high)
@@ -249,26 +246,27 @@ class DiskBackup:
                 base = self._base_page(parent, page)
             believed = changed if slot is None or base is not None else None  # a page that is lost is read whole
             entries: list[MapEntry | None] = [None] * (high - low)
-            read = Blocks(allocated.within(low, high))
+            read = allocated.mask(low, high)
             if believed is not None:
                 if base is not None:
                     entries = list(base)
-                gone = Blocks(believed.within(low, high)) - allocated
-                for start, end in gone:
-                    entries[start - low : end - low] = [None] * (end - start)
-                read = read & believed
+                claimed = believed.mask(low, high)
+                for start, end in runs(claimed & ~read, 0):
+                    entries[start:end] = [None] * (end - start)
+                read &= claimed
                 if dirty:
-                    read = read | Blocks((low + k, low + k + 1) for k in self._quarantined(entries))
-                self._statistics.skipped += self._bytes(low, high) - sum(self._bytes(*part) for part in read)
+                    read[self._quarantined(entries)] = True
+            left_out = self._bytes(low, high) - sum(self._bytes(*part) for part in runs(read, low))
+            if believed is not None:
+                self._statistics.skipped += left_out
             else:
-                self._statistics.unallocated += self._bytes(low, high) - sum(self._bytes(*part) for part in read)
+                self._statistics.unallocated += left_out
             if resumed and low < covered:
                 known = resumed.page(page)
                 entries[: covered - low] = known.entries[: covered - low] if known else [None] * (covered - low)
-                read = read - Blocks([(low, covered)])
-            unresolved = [block - low for start, end in read for block in range(start, end)]
-            builder.open_page(page, entries, base, unresolved)
-            for start, end in read:
+                read[: covered - low] = False
+            builder.open_page(page, entries, base, read.nonzero()[0].tolist())
+            for start, end in runs(read, low):
                 yield from cut_runs(start, end)
 
     def _plan_repair(self, builder: MapBuilder, old: MapReader) -> Iterator[Run]:

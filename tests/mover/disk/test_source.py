@@ -5,13 +5,12 @@ import errno
 import os
 import random
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mover.disk import vhd
-from mover.disk.source import FileSource
+from mover.disk.source import ADVICE, FileSource
 from mover.errors import SourceChanged, SourceError
 
 MIB = 1 << 20
@@ -158,9 +157,6 @@ def test_a_source_is_known_again(tmp_path: Path) -> None:
     assert FileSource(one).source != FileSource(two).source
 
 
-Preadv = Callable[[int, list[bytearray | memoryview], int], int]
-
-
 @pytest.mark.parametrize("after", [0, 1], ids=["at once", "after a part"])
 def test_a_disk_that_cannot_be_read_is_told_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
@@ -168,7 +164,7 @@ def test_a_disk_that_cannot_be_read_is_told_with_its_place(
     source = FileSource(image(tmp_path, bytes(MIB)))
     calls = 0
 
-    def preadv(descriptor: int, buffers: list[bytearray | memoryview], offset: int) -> int:
+    def preadv(descriptor: int, buffers: list[bytearray | memoryview], offset: int, flags: int = 0) -> int:
         nonlocal calls
         calls += 1
         if calls > after:
@@ -180,12 +176,43 @@ def test_a_disk_that_cannot_be_read_is_told_with_its_place(
         source.read_into(4096, [bytearray(512)])
 
 
+@pytest.mark.parametrize("cached", [None, 0, 400], ids=["it does not tell", "nothing is cached", "a part is cached"])
+def test_what_is_not_cached_is_read_whole_and_worth_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: int | None
+) -> None:
+    data = random.Random(1).randbytes(5000)
+    source = FileSource(image(tmp_path, data))
+    hints: list[int] = []
+    whole = os.preadv
+
+    def preadv(descriptor: int, buffers: list[bytearray | memoryview], offset: int, flags: int = 0) -> int:
+        if not flags:
+            return whole(descriptor, buffers, offset)
+        assert flags == os.RWF_NOWAIT
+        if cached is None:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        if cached == 0:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return whole(descriptor, [memoryview(buffers[0])[:cached]], offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, offset, length, advice: hints.append(offset))
+    source.read_ahead(0, 100)
+    assert not hints, "nothing is known to be cold yet"
+    buffers = [bytearray(1000), bytearray(300), bytearray(2000)]
+    source.read_into(100, buffers)
+    assert b"".join(buffers) == data[100:3400]
+    for offset in range(ADVICE + 5):
+        source.read_ahead(offset, 1)
+    assert hints == list(range(ADVICE))
+
+
 def test_short_reads_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = random.Random(1).randbytes(5000)
     source = FileSource(image(tmp_path, data))
-    whole: Preadv = os.preadv  # type: ignore[assignment]
+    whole = os.preadv
 
-    def preadv(descriptor: int, buffers: list[bytearray | memoryview], offset: int) -> int:
+    def preadv(descriptor: int, buffers: list[bytearray | memoryview], offset: int, flags: int = 0) -> int:
         return whole(descriptor, [memoryview(buffers[0])[:700]], offset)
 
     monkeypatch.setattr(os, "preadv", preadv)
