@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable
 from mover.errors import Damaged
 from mover.repository.frame import FrameReader
 from mover.repository.keys import KeyRing, Kind
+from mover.repository.live import LiveBytes, total
 from mover.repository.maps import PAGE_BLOCKS, ChunkRef, MapEntry, Page, PageSlot, Root
 from mover.repository.names import PackName
 from mover.repository.reader import read_chunk
+from mover.repository.tables import PackTable
 from mover.store.base import Store
 
 PAGES_KEPT = 64
@@ -82,6 +84,7 @@ class MapBuilder:
         self._base = base
         self._store_page = store_page
         self._lock = threading.Lock()
+        self._packs = PackTable()  # of the pages that are made here
         self._open: dict[int, _OpenPage] = {}
         self._next = 0
 
@@ -138,7 +141,9 @@ class MapBuilder:
         if base is not None and self._base is not None and entries == base:
             return self._base.pages[page]
         made = Page(entries)
-        return PageSlot(self._store_page(made.encode()), made.live_bytes())
+        ref, live = self._store_page(made.encode()), made.live_bytes()
+        with self._lock:
+            return PageSlot(ref, LiveBytes.of(live, self._packs))
 
     # -- publishing
 
@@ -181,12 +186,9 @@ class MapBuilder:
 
 def live_of(roots: Iterable[tuple[ChunkRef, Root]]) -> dict[PackName, int]:
     """Every pack that maps name, data and metadata, with live bytes: what a point's summary says."""
-    live: dict[PackName, int] = {}
-    for ref, root in roots:
+    known = list(roots)
+    slots = [slot for _, root in known for slot in root.pages if slot is not None]
+    live = total(slot.live for slot in slots)
+    for ref in (*(ref for ref, _ in known), *(slot.ref for slot in slots)):
         live[ref.place.pack] = live.get(ref.place.pack, 0) + ref.place.length
-        for slot in root.pages:
-            if slot is not None:
-                live[slot.ref.place.pack] = live.get(slot.ref.place.pack, 0) + slot.ref.place.length
-                for pack, size in slot.live.items():
-                    live[pack] = live.get(pack, 0) + size
     return live

@@ -11,12 +11,12 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mover.errors import Damaged, UnsupportedFormat
 from mover.repository.chunk import BLOCK_SIZE as BLOCK_SIZE
 from mover.repository.chunk import ChunkRef as ChunkRef
 from mover.repository.chunk import MapEntry as MapEntry
+from mover.repository.live import LiveBytes, renumbered
 from mover.repository.names import PackName
 from mover.repository.pack import Place
 from mover.repository.tables import Cursor, PackTable
@@ -116,7 +116,7 @@ class PageSlot:
     """A page as the root knows it: where it is, and the packs that it names with their live bytes."""
 
     ref: ChunkRef
-    live: dict[PackName, int]
+    live: LiveBytes
 
 
 @dataclass(slots=True)
@@ -158,9 +158,10 @@ class Root:
             columns[2, where] = [place.length for place in places]
             ids[where] = np.frombuffer(b"".join(slot.ref.chunk_id for slot in stored), dtype="u1").reshape(-1, ID_SIZE)
             pair_counts[where] = [len(slot.live) for slot in stored]
-        pairs = np.array(
-            [(table.index(pack), live) for slot in stored for pack, live in slot.live.items()], dtype="<u4"
-        )
+        pairs = np.empty((int(pair_counts.sum()), 2), dtype="<u4")
+        if stored:
+            np.concatenate(renumbered([slot.live for slot in stored], table), out=pairs[:, 0])
+            np.concatenate([slot.live.sizes for slot in stored], out=pairs[:, 1])
         writers, packs, tables = table.encode()
         header = _ROOT.pack(
             b"DMRT",
@@ -175,9 +176,8 @@ class Root:
             packs,
             len(pairs),
         )
-        return b"".join(
-            (header, tables, state.tobytes(), columns.tobytes(), ids.tobytes(), pair_counts.tobytes(), pairs.tobytes())
-        )
+        arrays = (state, columns, ids, pair_counts, pairs)
+        return b"".join((header, tables, *(array.data.cast("B") for array in arrays if array.size)))
 
     @classmethod
     def decode(cls, data: bytes) -> Root:
@@ -198,11 +198,11 @@ class Root:
         pack_index, offsets, lengths = (cursor.array("<u4", count).tolist() for _ in range(3))
         ids = bytes(cursor.take(ID_SIZE * count))
         pair_counts = cursor.array("<u4", count).tolist()
-        rows = _rows(cursor.array("<u4", 2 * pairs))
+        rows = cursor.array("<u4", 2 * pairs).reshape(-1, 2)
         cursor.end()
         if sum(pair_counts) != pairs or max(state, default=0) > 1:
             raise cursor.damaged("pairs do not add up")
-        if any(row[0] >= packs for row in rows) or any(k >= packs for k, s in zip(pack_index, state, strict=True) if s):
+        if bool((rows[:, 0] >= packs).any()) or any(k >= packs for k, s in zip(pack_index, state, strict=True) if s):
             raise cursor.damaged(f"a pack's number is above {packs}")
         at = 0
         for page in range(count):
@@ -213,14 +213,10 @@ class Root:
                 root.pages.append(None)
                 continue
             place = Place(names[pack_index[page]], offsets[page], lengths[page])
-            live = {names[pack]: size for pack, size in rows[at:end]}
+            live = LiveBytes(names, rows[at:end, 0], rows[at:end, 1])
             root.pages.append(PageSlot(ChunkRef(ids[page * ID_SIZE : (page + 1) * ID_SIZE], place), live))
             at = end
         return root
-
-
-def _rows(pairs: NDArray[np.uint32]) -> list[tuple[int, int]]:
-    return [(int(a), int(b)) for a, b in pairs.reshape(-1, 2)]
 
 
 def _check_header(magic: bytes, expected: bytes, version: int, flags: int, what: str) -> None:

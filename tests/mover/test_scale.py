@@ -18,11 +18,13 @@ from mover.clock import SYSTEM
 from mover.progress import Progress
 from mover.repository.frame import FrameWriter
 from mover.repository.keys import Kind
+from mover.repository.live import LiveBytes
 from mover.repository.map_store import MapBuilder
 from mover.repository.maps import PAGE_BLOCKS, ChunkRef, MapEntry, PageSlot, Root
 from mover.repository.names import METADATA_BIT, PackName, request_class
 from mover.repository.pack import Place
 from mover.repository.repository import Repository
+from mover.repository.tables import PackTable
 from mover.store.discard import DiscardStore
 from mover.store.memory import MemoryStore
 from mover.store.meter import MeterStore
@@ -113,13 +115,13 @@ def test_metadata_of_1000_scattered_blocks_on_a_dense_32_tib_map() -> None:
         return list(entries)
 
     base = Root.empty(32 * TIB)
-    pages = len(base.pages)
+    pages, table = len(base.pages), PackTable()
     for page in range(pages):
         live = {PackName(writer, page * PAGE_BLOCKS // 120 + k): 60_000_000 for k in range(10)}
         ref = ChunkRef(
             rng.randbytes(32), Place(PackName(writer, METADATA_BIT | page // 1500), page % 1500 * 41_000, 40_900)
         )
-        base.pages[page] = PageSlot(ref, live)
+        base.pages[page] = PageSlot(ref, LiveBytes.of(live, table))
     builder = MapBuilder(base.size, base, store_page)
     touched = set(rng.sample(range(pages), 1000))  # the dearest case: every block in a page of its own
     for page in range(pages):

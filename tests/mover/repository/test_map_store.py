@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from mover.errors import Damaged
 from mover.repository.frame import FrameWriter
 from mover.repository.keys import KeyRing, Kind
+from mover.repository.live import LiveBytes
 from mover.repository.map_store import MapBuilder, MapReader, live_of
 from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, ChunkRef, MapEntry, Page, PageSlot, Root
 from mover.repository.names import METADATA_BIT, PackName
 from mover.repository.pack import Place
 from mover.repository.packer import Packer
+from mover.repository.tables import PackTable
 from mover.store.memory import MemoryStore
 
 PACK, META = PackName(b"w" * 48, 0), PackName(b"w" * 48, METADATA_BIT)
@@ -219,7 +221,7 @@ def test_a_page_of_another_size_is_damage() -> None:
 
 def test_live_bytes_of_maps_add_up() -> None:
     other = PackName(b"x" * 48, 1)
-    slot = PageSlot(ChunkRef(bytes(32), Place(META, 0, 300)), {PACK: 140, other: 70})
+    slot = PageSlot(ChunkRef(bytes(32), Place(META, 0, 300)), LiveBytes.of({PACK: 140, other: 70}, PackTable()))
     root = Root(size_of(2 * PAGE_BLOCKS), 2 * PAGE_BLOCKS, [slot, slot])
     ref = ChunkRef(bytes(32), Place(META, 300, 200))
     assert live_of([(ref, root), (ref, Root.empty(1))]) == {META: 2 * 300 + 2 * 200, PACK: 280, other: 140}

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mover.errors import Damaged, MoverError, UnsupportedFormat
+from mover.repository.live import LiveBytes
 from mover.repository.maps import PAGE_BLOCKS, ChunkRef, MapEntry, Page, PageSlot, Root
 from mover.repository.names import PackName
 from mover.repository.pack import Place
+from mover.repository.tables import PackTable
 from tests.mover.repository import codecs
 
 MIB = 1 << 20
@@ -46,9 +48,10 @@ def test_a_full_and_a_stream_page_are_read_back() -> None:
     assert Page.decode(stream.encode()) == stream
 
 
-slots = st.none() | st.builds(
-    PageSlot, codecs.refs, st.dictionaries(codecs.packs, st.integers(0, codecs.WORD), min_size=1, max_size=4)
+live_bytes = st.dictionaries(codecs.packs, st.integers(0, codecs.WORD), min_size=1, max_size=4).map(
+    lambda live: LiveBytes.of(live, PackTable())
 )
+slots = st.none() | st.builds(PageSlot, codecs.refs, live_bytes)
 
 
 @given(st.lists(slots, max_size=6), st.integers(0, PAGE_BLOCKS * MIB - 1), st.data())
@@ -69,7 +72,7 @@ def sample_page() -> Page:
 
 def sample_root() -> Root:
     one, two = PackName(b"w" * 48, 0), PackName(b"x" * 48, 9)
-    slot = PageSlot(ChunkRef(b"i" * 32, Place(two, 5, 100)), {one: 7, two: 9})
+    slot = PageSlot(ChunkRef(b"i" * 32, Place(two, 5, 100)), LiveBytes.of({one: 7, two: 9}, PackTable()))
     return Root(3 * PAGE_BLOCKS * MIB - 5, 17, [slot, None, slot])
 
 
