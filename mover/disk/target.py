@@ -20,6 +20,7 @@ from mover.disk import vhd
 from mover.errors import StoreFull, TargetError
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 _LIBC = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
 _ZERO = bytes(1 << 20)
 
@@ -78,10 +79,21 @@ class FileTarget:
                         "the device is smaller than the disk", f"{self.path}: {capacity} of {self.size} bytes"
                     )
             else:
+                self._refuse_to_cut_a_vhd()
                 os.ftruncate(self._fd, self.size)
         except BaseException:
             os.close(self._fd)
             raise
+
+    def _refuse_to_cut_a_vhd(self) -> None:
+        """A VHD without its footer is a file that its users no longer open."""
+        size = os.fstat(self._fd).st_size
+        if self._as_vhd or self._final is not None or size < vhd.FOOTER_SIZE:
+            return
+        end = os.pread(self._fd, vhd.FOOTER_SIZE, size - vhd.FOOTER_SIZE)
+        if vhd.is_footer(end):
+            hint = "give --format vhd to restore into it, or name another file"
+            raise TargetError("the target is a VHD and would be none afterwards", self.path, hint)
 
     def _take(self, path: str) -> None:
         """One restore at a time: of two that write one file, each would find it whole, and one of them be wrong."""
@@ -163,8 +175,7 @@ class FileTarget:
         if self._final is None:
             return
         try:
-            os.link(self.path + ".partial", self._final)
-            os.unlink(self.path + ".partial")
+            _rename_new(self.path + ".partial", self._final)
             directory = os.open(os.path.dirname(os.path.abspath(self._final)), os.O_RDONLY)
             try:
                 os.fsync(directory)
@@ -175,6 +186,17 @@ class FileTarget:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _rename_new(old: str, new: str) -> None:
+    """Give a file its name unless the name is taken (FileExistsError); by a hard link where the kernel cannot do it in one."""
+    if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        return
+    error = ctypes.get_errno()
+    if error not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(error, os.strerror(error), old, None, new)
+    os.link(old, new)
+    os.unlink(old)
 
 
 def _target_error(what: str, value: str, error: OSError) -> TargetError | StoreFull:

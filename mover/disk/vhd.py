@@ -32,14 +32,19 @@ def _checksum(footer: bytes) -> int:
     return ~(sum(footer) - sum(footer[64:68])) & 0xFFFFFFFF
 
 
+def is_footer(footer: bytes) -> bool:
+    """Whether these bytes are a VHD's footer; a raw disk may end in anything, and what is no valid footer is data."""
+    if len(footer) != FOOTER_SIZE or not footer.startswith(COOKIE):
+        return False
+    return bool(_FOOTER.unpack(footer)[12] == _checksum(footer))
+
+
 def read_footer(footer: bytes, file_size: int, path: str) -> Footer | None:
     """The footer if these last 512 bytes of a file are one; None for a raw disk; SourceError for one that we cannot read."""
-    if len(footer) != FOOTER_SIZE or not footer.startswith(COOKIE):
+    if not is_footer(footer):
         return None
     fields = _FOOTER.unpack(footer)
-    size, kind, checksum, unique = fields[9], fields[11], fields[12], fields[13]
-    if checksum != _checksum(footer):
-        return None  # a raw disk may end in anything; what is no valid footer is data
+    size, kind, unique = fields[9], fields[11], fields[13]
     if kind != FIXED:
         hint = "convert it first: qemu-img convert -O vpc -o subformat=fixed,force_size IN OUT"
         raise SourceError(f"a {_TYPES.get(kind, f'type {kind}')} VHD cannot be read", path, hint)

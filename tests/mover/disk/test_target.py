@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -9,9 +10,11 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from mover.disk import target as target_module
 from mover.disk import vhd
 from mover.disk.source import FileSource
 from mover.disk.target import FileTarget
@@ -81,6 +84,49 @@ def test_a_file_that_appears_meanwhile_is_not_written_over(tmp_path: Path) -> No
     with pytest.raises(TargetError, match="cannot be given its name"):
         target.finish(0.0)
     assert path.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS], ids=["the file system", "the kernel"])
+def test_where_no_rename_refuses_a_taken_name_a_link_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    calls: list[tuple[bytes, bytes, int]] = []
+
+    def renameat2(at: int, old: bytes, to: int, new: bytes, flags: int) -> int:
+        calls.append((old, new, flags))
+        ctypes.set_errno(error)
+        return -1
+
+    monkeypatch.setattr(target_module, "_LIBC", SimpleNamespace(renameat2=renameat2))
+    for name in ("free", "taken"):
+        target = FileTarget(str(tmp_path / name), SIZE)
+        if name == "taken":
+            (tmp_path / name).write_bytes(b"somebody's")
+            with pytest.raises(TargetError, match="File exists"):
+                target.finish(0.0)
+        else:
+            target.finish(0.0)
+        target.close()
+    assert len(calls) == 2
+    assert (tmp_path / "taken").read_bytes() == b"somebody's"
+    assert (tmp_path / "free").stat().st_size == SIZE
+    assert not (tmp_path / "free.partial").exists()
+
+
+def test_a_vhd_in_place_is_not_cut_to_a_raw_disk(tmp_path: Path) -> None:
+    path = tmp_path / "disk.vhd"
+    target = FileTarget(str(path), MIB, as_vhd=True)
+    target.finish(0.0)
+    target.close()
+    before = path.read_bytes()
+    with pytest.raises(TargetError, match="is a VHD and would be none") as caught:
+        FileTarget(str(path), MIB, in_place=True)
+    assert "--format vhd" in caught.value.hint
+    assert path.read_bytes() == before
+    broken = bytearray(before)
+    broken[-1] ^= 1  # no footer any more: data of a raw disk
+    path.write_bytes(broken)
+    FileTarget(str(path), MIB, in_place=True).close()
 
 
 def test_in_place_keeps_the_file_and_reads_it_first(tmp_path: Path) -> None:
