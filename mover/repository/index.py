@@ -3,7 +3,7 @@
 
 Filled from index runs when the first chunk is looked up, so an incremental that stores nothing never reads it. Small runs are
 merged in memory up to a budget, large ones stay in the store behind a filter. Losing a run costs space, never data, so a
-missing or damaged one is counted and passed over. Thread-safe: a lookup and the note "this pack is used" are one step.
+missing or damaged one is counted and passed over. Thread-safe: that a place counts and that its pack is used is one step.
 """
 
 from __future__ import annotations
@@ -78,27 +78,48 @@ class DedupeView:
     # -- lookups
 
     def find(self, ids: Sequence[bytes]) -> list[Place | None]:
-        """For each id a place to refer to; its pack counts as used from now on."""
+        """For each id a place to refer to; its pack counts as used from now on.
+
+        The store is asked without the lock, so that a slow one delays no acknowledgement; what it answers is judged and noted
+        as used in one step.
+        """
         self._load()
         with self._lock:
-            fresh = [self._fresh.get(chunk_id) for chunk_id in ids]
-            found = [place if place is not None and self._counts(place) else None for place in fresh]
-            runs: list[ResidentRun | RemoteRun] = [self._resident, *self._remote]
-            for run in runs:
-                missing = [k for k, place in enumerate(found) if place is None]
-                if not missing:
-                    break
-                for k, places in zip(missing, self._look(run, [ids[k] for k in missing]), strict=True):
-                    found[k] = next(filter(self._counts, places), None)
-            self._used.update(p.pack for p in found if p is not None and p.pack.session != self._own_session)
-            return found
+            known = [self._fresh.get(chunk_id) for chunk_id in ids]
+            places = [[] if place is None else [place] for place in known]
+            self._extend(places, ids, self._resident.find)
+            remote = list(self._remote)
+            found = self._use(places)
+        for run in remote:
+            if all(place is not None for place in found):
+                break
+            self._extend(places, ids, lambda wanted, run=run: self._look(run, wanted))  # type: ignore[misc]
+            with self._lock:
+                found = self._use(places)
+        return found
 
-    def _look(self, run: ResidentRun | RemoteRun, ids: Sequence[bytes]) -> list[list[Place]]:
+    def _extend(
+        self, places: list[list[Place]], ids: Sequence[bytes], find: Callable[[Sequence[bytes]], list[list[Place]]]
+    ) -> None:
+        """Add what `find` knows to the ids of which no place that counts is known."""
+        missing = [k for k, known in enumerate(places) if not any(map(self._counts, known))]
+        if missing:
+            for k, more in zip(missing, find([ids[k] for k in missing]), strict=True):
+                places[k] += more
+
+    def _use(self, places: list[list[Place]]) -> list[Place | None]:
+        """Under the lock: of each id's places the first that counts, noted as used (I14)."""
+        found = [next(filter(self._counts, known), None) for known in places]
+        self._used.update(p.pack for p in found if p is not None and p.pack.session != self._own_session)
+        return found
+
+    def _look(self, run: RemoteRun, ids: Sequence[bytes]) -> list[list[Place]]:
         try:
             return run.find(ids)
         except (ObjectNotFound, Damaged, ShortObject):  # a block of a run that was whole enough to be opened
-            self.passed_over += 1
-            self._remote = [other for other in self._remote if other is not run]
+            with self._lock:
+                self.passed_over += 1
+                self._remote = [other for other in self._remote if other is not run]
             return [[] for _ in ids]
 
     def counts(self, place: Place) -> bool:
@@ -122,11 +143,19 @@ class DedupeView:
 
     def publish(self, entries: list[tuple[bytes, Place, int]], name: str, data: bytes) -> None:
         """These fresh chunks stand in the run `name` (its bytes: `data`) now."""
+        run = ResidentRun(*index_run.decode_run(data, name))
+        with self._lock:
+            resident = self._resident.memory + run.memory <= self._resident_bytes
+        opened = None if resident else self._open_remote(name, len(data))
         with self._lock:
             for chunk_id, place, _ in entries:
                 if self._fresh.get(chunk_id) == place:
                     del self._fresh[chunk_id]
-            self._take(name, data)
+            if opened is None:
+                self._resident = ResidentRun.merge([self._resident, run])
+            else:
+                self._remote.append(opened)
+                self._share_cache()
 
     def exclude(self, state: CollectorState) -> None:
         """Condemned and gone packs leave the view; what left never comes back in a session's life (I14)."""
@@ -194,14 +223,6 @@ class DedupeView:
             index_run.read_tail(tail, shape, name),
             lambda at, length: self._store.read(name, at, length),
         )
-
-    def _take(self, name: str, data: bytes) -> None:
-        run = ResidentRun(*index_run.decode_run(data, name))
-        if self._resident.memory + run.memory <= self._resident_bytes:
-            self._resident = ResidentRun.merge([self._resident, run])
-        else:
-            self._remote.append(self._open_remote(name, len(data)))
-            self._share_cache()
 
     def _share_cache(self) -> None:
         """All remote runs together keep blocks of a quarter of the budget, one each at least: there may be thousands of runs."""

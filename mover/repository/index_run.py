@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -220,7 +221,7 @@ class ResidentRun:
 
 
 class RemoteRun:
-    """A run too large to hold: filter and block table here, records fetched by blocks and kept a while."""
+    """A run too large to hold: filter and block table here, records fetched by blocks and kept a while. Thread-safe."""
 
     def __init__(
         self,
@@ -236,6 +237,7 @@ class RemoteRun:
         self._fetch = fetch
         self._blocks: OrderedDict[int, ResidentRun] = OrderedDict()
         self._cache = cache
+        self._lock = threading.Lock()  # held while a block is fetched: who needs the same one waits for it
         self._first = np.array(tail.first_ids, dtype="S32")
 
     @property
@@ -254,12 +256,14 @@ class RemoteRun:
         return found
 
     def keep(self, blocks: int) -> None:
-        """So many fetched blocks at most from now on."""
+        """So many fetched blocks at most from the next lookup on."""
         self._cache = blocks
-        while len(self._blocks) > blocks:
-            self._blocks.popitem(last=False)
 
     def _block(self, number: int) -> ResidentRun:
+        with self._lock:
+            return self._fetched(number)
+
+    def _fetched(self, number: int) -> ResidentRun:
         block = self._blocks.get(number)
         if block is None:
             at = number * BLOCK_RECORDS * RECORD_SIZE
@@ -267,8 +271,8 @@ class RemoteRun:
             data = self._fetch(at, size)
             records = read_block(data, self._tail.checksums[number], self._shape.packs, self._name)
             block = self._blocks[number] = ResidentRun(records, self._tail.packs)
-            while len(self._blocks) > self._cache:
-                self._blocks.popitem(last=False)
         else:
             self._blocks.move_to_end(number)
+        while len(self._blocks) > self._cache:
+            self._blocks.popitem(last=False)
         return block

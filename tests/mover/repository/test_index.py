@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -202,6 +204,40 @@ def counted(fill: Callable[[MemoryStore], None], state: CollectorState = STATE) 
 
 ONE, TWO = (f"points/{'a1' * 16}/{digit * 32}" for digit in "12")
 SESSION_ONE, SESSION_TWO = (f"{'a1' * 16}-{digit * 32}" for digit in "12")
+
+
+class GatedStore(MemoryStore):
+    """Ranges of index runs are answered once `gate` is open; `asked` tells that one is wanted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.asked = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def read(self, name: str, offset: int, length: int) -> bytearray:
+        self.asked.set()
+        assert self.gate.wait(60)
+        return super().read(name, offset, length)
+
+
+def test_a_slow_store_delays_no_acknowledgement() -> None:
+    """I14: a pack that is condemned while a lookup waits for the store leaves the view at once, and is not handed out."""
+    store = GatedStore()
+    place, other = Place(PACKS[0], 0, 70), Place(PACKS[1], 0, 70)
+    view = view_of(store, [stored(store, 0, [(IDS[6], place), (IDS[7], other)])], (0, 1 << 20))
+    assert view.find([IDS[8]]) == [None]  # it is open
+    store.gate.clear()
+    store.asked.clear()
+    with ThreadPoolExecutor(1) as pool:
+        lookup = pool.submit(view.find, [IDS[6], IDS[7]])
+        try:
+            assert store.asked.wait(60)
+            view.exclude(replace(STATE, gone_packs=frozenset({PACKS[0]})))
+            assert not lookup.done()
+        finally:
+            store.gate.set()
+        assert lookup.result() == [None, other]
+    assert view.used() == [PACKS[1]]
 
 
 def test_runs_of_all_sessions_that_are_not_folded_count() -> None:
