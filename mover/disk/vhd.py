@@ -16,6 +16,9 @@ FOOTER_SIZE = 512
 _FOOTER = struct.Struct(">8sIIQI4sI4sQQIII16sB427x")
 COOKIE = b"conectix"
 FIXED = 2
+CREATOR = b"win "
+"""Who made the file: Windows. By this field readers (qemu's) choose whether the size or the geometry, which rounds it down to
+whole cylinders, tells where the disk ends; of a name that they do not know they take the geometry, and cut the disk."""
 _TYPES = {3: "dynamic", 4: "differencing"}
 _EPOCH = 946_684_800
 """2000-01-01 00:00:00 UTC in Unix seconds: where a VHD's time begins."""
@@ -85,7 +88,7 @@ def make_footer(size: int, unique_id: uuid.UUID, time: float) -> bytes:
         0x00010000,
         2**64 - 1,
         max(0, int(time) - _EPOCH),
-        b"dmvr",
+        CREATOR,
         0x00010000,
         b"Wi2k",
         size,
