@@ -20,6 +20,23 @@ class QueueError(MoverError):
     hint_default = "check the queue's path, its disk's space and your rights to it"
 
 
+class QueueUnavailable(QueueError):
+    """The queue service did not answer, or asked to wait; the same call may succeed later. `wait`: seconds it asked for."""
+
+    hint_default = "the queue's service does not answer; it is asked again"
+
+    def __init__(self, what: str, value: object = "", hint: str = "", *, wait: float = 0.0) -> None:
+        super().__init__(what, value, hint)
+        self.wait = wait
+
+
+class QueueMissing(QueueError):
+    """There is no such queue."""
+
+    exit_code = 4
+    hint_default = "check the queue's name; a worker with the right to do so makes its queues when it starts"
+
+
 class StaleReceipt(QueueError):
     """The message was given to another worker since, or is done: this one's work on it must stop."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from agent import passwords
-from agent.protocol import Password, RepositoryReference
+from agent.protocol import RepositoryReference, Secret
 from mover.clock import SYSTEM, Clock
 from mover.errors import ObjectNotFound, RepositoryNotFound, UsageError
 from mover.repository.names import request_class
@@ -91,7 +91,7 @@ def open_repository(reference: RepositoryReference, settings: Settings) -> Opene
         raise
 
 
-def reference(url: str, password: Password | None) -> RepositoryReference:
+def reference(url: str, password: Secret | None) -> RepositoryReference:
     if not url:
         hint = "give --repository URL, or set DATA_MOVER_REPOSITORY"
         raise UsageError("no repository was named", "", hint)

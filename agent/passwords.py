@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from agent.protocol import Password
+from agent.protocol import Secret
 from mover.errors import UsageError
 
 VARIABLE, FILE_VARIABLE = "DATA_MOVER_PASSWORD", "DATA_MOVER_PASSWORD_FILE"
@@ -17,30 +17,30 @@ LONGEST = 4096
 _HINT = "the file holds the password and nothing else, in UTF-8; a line's end at its end does not count"
 
 
-def reference(file: str | None, descriptor: str | None, environ: Mapping[str, str]) -> Password | None:
+def reference(file: str | None, descriptor: str | None, environ: Mapping[str, str]) -> Secret | None:
     """What a verb was told: --password-file or --password-fd first, then the environment; None: nothing was said."""
     if file is not None and descriptor is not None:
         raise UsageError("a password from two places", "--password-file and --password-fd", "give one of them")
     if descriptor is not None:
         if not (descriptor.isascii() and descriptor.isdigit()):  # not shown: it may be the password itself
             raise UsageError("not a descriptor's number", "--password-fd", "--password-fd 3 3< FILE")
-        return Password(file=f"/dev/fd/{int(descriptor)}")
+        return Secret(file=f"/dev/fd/{int(descriptor)}")
     if file is None:
         return default(environ)
     if not file:
         raise UsageError("an empty path of a password file", "--password-file")
-    return Password(file=os.path.abspath(file))
+    return Secret(file=os.path.abspath(file))
 
 
-def default(environ: Mapping[str, str]) -> Password | None:
+def default(environ: Mapping[str, str]) -> Secret | None:
     """What the environment of this process says, for commands that say nothing."""
     if path := environ.get(FILE_VARIABLE):
-        return Password(file=os.path.abspath(path))
-    return Password(environment=VARIABLE) if environ.get(VARIABLE) else None
+        return Secret(file=os.path.abspath(path))
+    return Secret(environment=VARIABLE) if environ.get(VARIABLE) else None
 
 
-def read(place: Password, environ: Mapping[str, str]) -> str:
-    """The password that `place` names."""
+def read(place: Secret, environ: Mapping[str, str]) -> str:
+    """The password that `place` names; one that is in a command itself is not for this function (`agent.seal`)."""
     if place.environment is not None:
         value = environ.get(place.environment, "")
         if not value:

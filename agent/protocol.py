@@ -2,8 +2,8 @@
 """Commands to a worker and its events, as typed messages (design section 6). Pure: no queue, no repository, no clock.
 
 A command is decoded in two steps, so that an unknown kind and a newer schema get an answer of their own instead of being
-taken for damage. No message holds a secret: a password is named by the file or the environment variable that has it.
-Signature, sealed secrets and claim checks wrap these bytes; they are not here.
+taken for damage. A secret is a type of its own, named or sealed (`agent.seal`); signature and claim check wrap these bytes
+(`agent.envelope`). docs/protocol.md is made from this module.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ Path = Annotated[str, Meta(min_length=1, max_length=4096, pattern="^/")]
 """Absolute: a worker has another working folder than whoever wrote the command."""
 
 
+QueueName = Annotated[str, Meta(min_length=3, max_length=63, pattern="^[a-z0-9]([a-z0-9]|-[a-z0-9])*$")]
+
+
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of everything in a command."""
 
@@ -37,22 +40,50 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 # -- commands -------------------------------------------------------------------------------------------------------
 
 
-class Password(Strict, frozen=True, kw_only=True, omit_defaults=True):
-    """Where the worker finds a repository's password: a file, or a variable of the worker's environment."""
+class SealedKey(Strict, frozen=True, kw_only=True):
+    """A content key for one worker. `recipient`: the first 16 hex digits of the SHA-256 of its X25519 public key. `ephemeral`:
+    the issuer's public key of this one exchange. `wrapped`: the content key under what the two agree on."""
+
+    recipient: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    ephemeral: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    wrapped: Annotated[bytes, Meta(min_length=48, max_length=48)]
+
+
+class Sealed(Strict, frozen=True, kw_only=True):
+    """A secret that only the workers whose keys are named can open, within the command that it was sealed for."""
+
+    nonce: Annotated[bytes, Meta(min_length=12, max_length=12)]
+    box: Annotated[bytes, Meta(min_length=17, max_length=32 * 1024)]
+    keys: Annotated[tuple[SealedKey, ...], Meta(min_length=1, max_length=64)]
+
+
+class Secret(Strict, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the worker finds a password, a SAS or a key: a file or a variable of its own, or sealed in the command.
+
+    `clear` is the secret itself; a worker takes it only where its configuration says so. `withheld` stands in copies that are
+    kept (job records, poison queue) for a secret that is not.
+    """
 
     file: Path | None = None
     environment: Name | None = None
+    sealed: Sealed | None = None
+    clear: Annotated[str, Meta(min_length=1, max_length=16384)] | None = None
+    withheld: Literal[True] | None = None
 
     def __post_init__(self) -> None:
-        if (self.file is None) == (self.environment is None):
-            raise ValueError("a password is named by either `file` or `environment`")
+        if sum(getattr(self, name) is not None for name in self.__struct_fields__) != 1:
+            raise ValueError("a secret is named by one of `file`, `environment`, `sealed` and `clear`")
+
+    def __repr__(self) -> str:
+        return f"Secret({next(name for name in self.__struct_fields__ if getattr(self, name) is not None)})"
 
 
 class RepositoryReference(Strict, frozen=True, kw_only=True):
-    """Without `password` the worker's own settings apply (docs/operations.md)."""
+    """What is not named here is found by the worker's own settings (docs/operations.md)."""
 
     url: Name
-    password: Password | None = None
+    password: Secret | None = None
+    sas: Secret | None = None
 
 
 class Disk(Strict, frozen=True, kw_only=True):
@@ -87,9 +118,10 @@ class BackupPayload(Strict, frozen=True, kw_only=True):
 
 
 class RestorePayload(Strict, frozen=True, kw_only=True):
-    """`disk` counts from 0. `document`: a path for the point's configuration document; None: it is not wanted."""
+    """`what` disk: disk number `disk` (from 0) to the file or device `to`. vm: every disk into the folder `to`, each under its
+    name. `document`: a path for the point's configuration document; None: it is not wanted as a file."""
 
-    what: Literal["disk"]
+    what: Literal["disk", "vm"]
     repository: RepositoryReference
     point: Name
     to: Path
@@ -100,15 +132,40 @@ class RestorePayload(Strict, frozen=True, kw_only=True):
     document: Path | None = None
 
 
-Payload = BackupPayload | RestorePayload
-PAYLOADS: Final[dict[str, type[BackupPayload] | type[RestorePayload]]] = {
+class CancelPayload(Strict, frozen=True, kw_only=True):
+    """`target`: the job that shall end. Goes to the control queue, which busy workers look at too."""
+
+    target: Identifier
+
+
+class TestConnectionPayload(Strict, frozen=True, kw_only=True):
+    """Can the worker reach and open these? Nothing is written. `disks`: paths that it could back up."""
+
+    repository: RepositoryReference | None = None
+    disks: Annotated[tuple[Path, ...], Meta(max_length=256)] = ()
+
+
+class CollectLogsPayload(Strict, frozen=True, kw_only=True):
+    """A support bundle. `to`: a file of the worker's; None: a blob of the state store, which the result names."""
+
+    to: Path | None = None
+
+
+Payload = BackupPayload | RestorePayload | CancelPayload | TestConnectionPayload | CollectLogsPayload
+PAYLOADS: Final[dict[str, type[Payload]]] = {
     "backup": BackupPayload,
     "restore": RestorePayload,
+    "cancel": CancelPayload,
+    "test-connection": TestConnectionPayload,
+    "collect-logs": CollectLogsPayload,
 }
+CONTROL_KINDS: Final = frozenset({"cancel"})
+"""What goes to the control queue: a worker that is busy takes these too."""
 
 
 class Command(Strict, frozen=True, kw_only=True):
-    """`job` is the same when a job is asked for again, `id` is not. `reply` names the queue that wants the events."""
+    """`job` is the same when a job is asked for again, `id` is not. `to` names the queue that it is for: in another one it is
+    refused. `reply` names the queue that wants the events."""
 
     schema: int
     id: Identifier
@@ -116,13 +173,24 @@ class Command(Strict, frozen=True, kw_only=True):
     kind: str
     issued: Annotated[datetime, Meta(tz=True)]
     expires: Annotated[datetime, Meta(tz=True)] | None = None
-    reply: str | None = None
+    to: QueueName | None = None
+    reply: QueueName | None = None
     payload: Payload
 
     @property
     def subject(self) -> str:
         """What the command is about, for people."""
-        return self.payload.resource if isinstance(self.payload, BackupPayload) else self.payload.point
+        match self.payload:
+            case BackupPayload(resource=resource):
+                return resource
+            case RestorePayload(point=point):
+                return point
+            case CancelPayload(target=target):
+                return target
+            case TestConnectionPayload(repository=repository) if repository is not None:
+                return repository.url
+            case _:
+                return ""
 
 
 class _Opening(msgspec.Struct):
@@ -143,7 +211,8 @@ class _Envelope(Strict, frozen=True, kw_only=True):
     kind: str
     issued: Annotated[datetime, Meta(tz=True)]
     expires: Annotated[datetime, Meta(tz=True)] | None = None
-    reply: str | None = None
+    to: QueueName | None = None
+    reply: QueueName | None = None
     payload: msgspec.Raw
 
 
@@ -212,12 +281,40 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """`command` and `job` as the command named them, `time` by the worker's clock."""
+class _AnyEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """`time` by the worker's clock."""
+
+    time: datetime
+
+
+class _Event(_AnyEvent, frozen=True, kw_only=True):
+    """`command` and `job` as the command named them."""
 
     command: str
     job: str
-    time: datetime
+
+
+WorkerState = Literal["starting", "idle", "busy", "recovering", "stopping"]
+
+
+class Ready(_AnyEvent, frozen=True, kw_only=True, tag="ready"):
+    """A worker waits for commands. `seal` is the X25519 public key that secrets are sealed to."""
+
+    worker: str
+    queue: str
+    version: str
+    schema: int
+    kinds: tuple[str, ...]
+    seal: bytes
+
+
+class Heartbeat(_AnyEvent, frozen=True, kw_only=True, tag="heartbeat"):
+    """A worker lives. `since` is when it came into this state; `jobs` are those that it works on."""
+
+    worker: str
+    state: WorkerState
+    since: datetime
+    jobs: tuple[str, ...] = ()
 
 
 class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
@@ -249,10 +346,12 @@ class LogItem(_Event, frozen=True, kw_only=True, tag="log"):
 
 
 class Result(_Event, frozen=True, kw_only=True, tag="result"):
-    """The last event of a command. `warning` is success with `notes`. `api_calls`: operation -> class -> figures."""
+    """The last event of a command. `warning` is success with `notes`; `refused`: nothing was done. `already`: it had been
+    carried out before. `api_calls`: operation -> class -> figures. `document`: the configuration document of a VM that was
+    restored. `details`: what else a kind has to say."""
 
     kind: str
-    status: Literal["success", "warning", "failed", "cancelled"]
+    status: Literal["success", "warning", "failed", "cancelled", "refused"]
     resource: str = ""
     point: str | None = None
     parent: str | None = None
@@ -263,13 +362,15 @@ class Result(_Event, frozen=True, kw_only=True, tag="result"):
     statistics: dict[str, float] = {}
     api_calls: dict[str, dict[str, dict[str, float]]] = {}
     seconds: float = 0.0
+    document: bytes | None = None
+    details: dict[str, str] = {}
 
     @property
     def exit_code(self) -> int:
         return self.error.exit_code if self.error is not None else 0
 
 
-Event = Accepted | ProgressEvent | LogItem | Result
+Event = Ready | Heartbeat | Accepted | ProgressEvent | LogItem | Result
 
 
 def decode_event(data: bytes) -> Event:

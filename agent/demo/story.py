@@ -20,11 +20,11 @@ from agent.protocol import (
     BackupPayload,
     Command,
     Disk,
-    Password,
     Payload,
     RepositoryReference,
     RestorePayload,
     Result,
+    Secret,
     encode,
 )
 from agent.queue_sqlite import SqliteQueue
@@ -64,7 +64,7 @@ class Story:
 
     def __post_init__(self) -> None:
         self.disk = DemoDisk(self.folder / "disk.img", self.folder)
-        self._password = Password(file=str(self.folder / "password"))
+        self._password = Secret(file=str(self.folder / "password"))
         self._reference = RepositoryReference(url=(self.folder / "repository").as_uri(), password=self._password)
         self._settings = Settings(clock=self.clock, cancel=self.cancel)
         self._around = Surroundings(self.console, self._settings.environ, self.clock, self.cancel)
