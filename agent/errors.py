@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mover.errors import MoverError, UsageError
+
+if TYPE_CHECKING:
+    from agent.jobs import JobRecord
 
 EXIT_UNEXPECTED = 70
 """Exit code of a defect of ours (EX_SOFTWARE of sysexits.h): an exception that is no MoverError."""
@@ -47,3 +52,14 @@ class StaleReceipt(QueueError):
 class JobNotFound(MoverError):
     exit_code = 4
     hint_default = "`data-mover submit` prints the job of every command that it puts into the queue"
+
+
+class JobBusy(MoverError):
+    """Another worker holds the job. `holder`: its record, as far as it could be read."""
+
+    exit_code = 6
+    hint_default = "the command waits until the other worker is done, or its lease lapses"
+
+    def __init__(self, what: str, value: object = "", hint: str = "", *, holder: JobRecord | None = None) -> None:
+        super().__init__(what, value, hint)
+        self.holder = holder

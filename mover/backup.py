@@ -15,10 +15,10 @@ from mover.disk.changes import ChangeMap
 from mover.disk.source import DiskSource
 from mover.disk_backup import CHECKPOINT_SECONDS, DiskBackup, Pacing, Work, uses
 from mover.errors import Cancelled, UsageError
+from mover.keeper import Keeper
 from mover.pipeline import Statistics
 from mover.progress import Progress
 from mover.repository import record
-from mover.repository.hold import Keeper
 from mover.repository.keys import Kind
 from mover.repository.map_store import live_of
 from mover.repository.maps import BLOCK_SIZE

@@ -25,9 +25,10 @@ from mover.errors import (
     UsageError,
     VerifyFailed,
 )
+from mover.keeper import Keeper
 from mover.progress import Progress
 from mover.repository.frame import FrameReader
-from mover.repository.hold import Keeper, Unheld
+from mover.repository.hold import Unheld
 from mover.repository.keys import Kind
 from mover.repository.map_store import MapReader
 from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, MapEntry, Page

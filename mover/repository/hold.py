@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reader's hold on a point, and the thread that keeps a session or hold alive (rules I7, I14).
+"""A reader's hold on a point (rules I7, I14).
 
 While a hold is open its point cannot die; it commits nothing. A reader without the right to write reads without one
 (`Unheld`), says so, and meets a vanished pack as PointGone.
 """
 
 from __future__ import annotations
-
-import threading
-from collections.abc import Callable
-from types import TracebackType
 
 import msgspec
 
@@ -23,7 +19,6 @@ from mover.errors import (
     SessionBusy,
     SessionLost,
     StoreFull,
-    StoreUnavailable,
     UnsupportedFormat,
 )
 from mover.repository import record
@@ -149,44 +144,3 @@ def open_hold(store: Store, keys: KeyRing, clock: Clock, point: str, owner_epoch
         hold.end()
         return Unheld(str(error))
     return hold
-
-
-class Keeper:
-    """Calls `tick` about once a second in a thread of its own, so that a long read does not lose a lease. A context manager.
-
-    An error that is not transient is final: `check` raises it in the thread that works. A store that does not answer is
-    tried again; the lease is what says when that is too late.
-    """
-
-    def __init__(self, tick: Callable[[], None], clock: Clock, seconds: float = 1.0) -> None:
-        self._tick = tick
-        self._clock = clock
-        self._seconds = seconds
-        self._stop = threading.Event()
-        self.failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-
-    def __enter__(self) -> Keeper:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def check(self) -> None:
-        """Raise what ended the keeping, if anything did."""
-        if self.failure is not None:
-            raise self.failure
-
-    def _run(self) -> None:
-        while not self._clock.wait(self._stop, self._seconds):
-            try:
-                self._tick()
-            except StoreUnavailable:
-                continue
-            except BaseException as error:  # handed to the thread that works
-                self.failure = error
-                return

@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Job records: what became of each job, in the state store, whoever works on it and whoever asks.
+
+A job is worked on by the holder of its record's lease, and only by it: a command that is delivered twice, to two workers at
+once, or again after a crash meets the record first. A command whose job has ended is answered from the record and never
+carried out again. Every write names lease and ETag, and carries a write id, so that a lost answer is told from another
+worker's write, as sessions do in a repository (docs/concurrency.md, I4 and I11). Records hold no secret.
+
+Objects: `jobs/<h>` the records, `cancels/<h>` the wish that a job shall end, `workers/<h>` who is there; h is a digest of the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from agent.errors import JobBusy
+from agent.protocol import ErrorBody, LogItem, ProgressEvent, Result, WorkerState
+from mover.clock import Clock
+from mover.errors import (
+    ConditionFailed,
+    Damaged,
+    LeaseConflict,
+    LeaseLost,
+    MoverError,
+    ObjectExists,
+    ObjectNotFound,
+    SessionLost,
+    UnsupportedFormat,
+)
+from mover.repository.leased import LEASE_SECONDS, RENEW_SECONDS
+from mover.repository.names import random_id
+from mover.store.base import Store
+
+JOBS, CANCELS, WORKERS = "jobs/", "cancels/", "workers/"
+VERSION = 1
+LOG_LINES = 40
+"""The newest log items that a record keeps; all of them are events."""
+COMMANDS_KEPT = 64
+KEPT_COMMAND_BYTES = 24 * 1024
+"""A larger command is not kept with the record: sent again it must be issued again."""
+RECORD_BYTES = 60 * 1024
+
+State = Literal["running", "waiting", "ended"]
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`state` waiting: begun, given back, a worker will go on. `command` and `message` are of the newest delivery, `done_commands`
+    the ids of those whose work has ended. `attempts` counts beginnings without an orderly end since the last one; `retries`
+    those that ended in an error that passes. `body`: the command, its secrets withheld."""
+
+    version: int
+    write_id: str
+    job: str
+    kind: str
+    subject: str
+    state: State
+    command: str
+    message: str
+    worker: str
+    issued: datetime
+    began: datetime
+    updated: datetime
+    attempts: int = 0
+    retries: int = 0
+    done_commands: tuple[str, ...] = ()
+    progress: ProgressEvent | None = None
+    log: tuple[LogItem, ...] = ()
+    result: Result | None = None
+    last_error: ErrorBody | None = None
+    body: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class CancelWish(msgspec.Struct, frozen=True, kw_only=True):
+    """`issued`: a command of the job that was issued later is a new wish, and stands."""
+
+    version: int
+    target: str
+    issued: datetime
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`seal`: the public key that secrets for this worker are sealed to."""
+
+    version: int
+    worker: str
+    state: WorkerState
+    since: datetime
+    updated: datetime
+    seal: bytes
+    queue: str
+    release: str
+    jobs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """What a listing shows of a job without reading its record."""
+
+    job: str
+    kind: str
+    state: str
+    updated: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The command's work was done before; `result` is the answer that it got."""
+
+    record: JobRecord
+    result: Result
+
+
+def digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+class HeldJob:
+    """A job whose lease this incarnation holds. `tick` is called by a keeper thread, everything else by the thread that works;
+    thread-safe. Any method may raise SessionLost: then another worker has the job, and nothing of it may be written or said."""
+
+    def __init__(self, store: Store, clock: Clock, name: str, lease: str, etag: str, record: JobRecord) -> None:
+        self._store = store
+        self._clock = clock
+        self._name = name
+        self._lease = lease
+        self._etag = etag
+        self._lock = threading.RLock()
+        self._renewed_at = clock.monotonic()
+        self._written_at = clock.monotonic()
+        self._issued = {record.write_id}
+        self._lost = False
+        self.record = record
+
+    def tick(self) -> None:
+        """Renew the lease when it is due."""
+        if self._clock.monotonic() - self._renewed_at < RENEW_SECONDS:
+            return
+        sent = self._clock.monotonic()
+        try:
+            self._store.renew_lease(self._name, self._lease)
+        except (LeaseLost, LeaseConflict, ObjectNotFound):
+            raise self._lose() from None
+        self._renewed_at = sent
+
+    def note(self, event: ProgressEvent | LogItem, *, every: float) -> None:
+        """What operators see of the job; written at most every so many seconds."""
+        with self._lock:
+            if isinstance(event, ProgressEvent):
+                self.record = msgspec.structs.replace(self.record, progress=event)
+            else:
+                self.record = msgspec.structs.replace(self.record, log=(*self.record.log, event)[-LOG_LINES:])
+            if self._clock.monotonic() - self._written_at >= every:
+                self._write(updated=event.time)
+
+    def end(self, result: Result) -> None:
+        """The job is done, whatever the result: from now on its commands are answered from here."""
+        done = (*self.record.done_commands, self.record.command)[-COMMANDS_KEPT:]
+        self._write(
+            state="ended", result=result, done_commands=done, updated=result.time, attempts=0, retries=0, progress=None
+        )
+        self._release()
+
+    def give_back(self, now: datetime, *, retry: ErrorBody | None = None) -> None:
+        """An orderly stop: another worker, or this one, goes on. `retry`: the passing error that made it necessary."""
+        retries = self.record.retries + (1 if retry else 0)
+        self._write(
+            state="waiting", attempts=0, retries=retries, updated=now, last_error=retry or self.record.last_error
+        )
+        self._release()
+
+    def abandon(self) -> None:
+        """Only the lease is given back; the record stays as it is."""
+        self._release()
+
+    def _write(self, **changes: Any) -> None:
+        with self._lock:
+            if self._lost:
+                raise self._lose()
+            wanted = msgspec.structs.replace(self.record, write_id=random_id(), **changes)
+            data = encode_record(wanted)
+            self._issued.add(wanted.write_id)
+            while True:
+                try:
+                    written = self._store.replace_record(
+                        self._name, data, metadata_of(wanted), etag=self._etag, lease=self._lease
+                    )
+                    self._etag = written.etag
+                    break
+                except ObjectNotFound:
+                    raise self._lose() from None
+                except (ConditionFailed, LeaseLost, LeaseConflict) as error:
+                    self._etag = self._after_refusal(wanted.write_id, error)
+                    if not self._etag:
+                        break
+            self.record = wanted
+            self._written_at = self._clock.monotonic()
+
+    def _after_refusal(self, write_id: str, error: MoverError) -> str:
+        """The ETag to try with now; empty when the write had happened after all. SessionLost when it is another's record."""
+        try:
+            found = self._store.read_record(self._name)
+        except ObjectNotFound:
+            raise self._lose() from None
+        there = decode_record(found.data, self._name)
+        if there.write_id not in self._issued:
+            raise self._lose()
+        if there.write_id == write_id:
+            self._etag = found.etag
+            return ""
+        if isinstance(error, ConditionFailed) and found.etag == self._etag:
+            raise self._lose()
+        if not isinstance(error, ConditionFailed):
+            try:  # a lease that lapsed and that nobody took can be renewed
+                self._store.renew_lease(self._name, self._lease)
+            except (LeaseLost, LeaseConflict, ObjectNotFound):
+                raise self._lose() from None
+        return found.etag
+
+    def _lose(self) -> SessionLost:
+        self._lost = True
+        return SessionLost("this worker no longer holds its job", self.record.job)
+
+    def _release(self) -> None:
+        try:
+            self._store.release_lease(self._name, self._lease)
+        except MoverError:
+            pass  # it lapses by itself
+
+
+class JobStore:
+    """The records of one state store. `now` is the queue service's time."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store = store
+        self._clock = clock
+
+    # -- working on a job
+
+    def claim(self, fresh: JobRecord) -> HeldJob | Ended:
+        """Take the job for `fresh.command` (a record as a first delivery makes it), or learn that the command's work is done.
+
+        JobBusy while another worker holds it. One more attempt is counted before anything is done, so that a command that
+        kills its workers is found out.
+        """
+        name = JOBS + digest(fresh.job)
+        first = msgspec.structs.replace(fresh, attempts=0)
+        try:
+            self.store.create_record(name, encode_record(first), metadata_of(first))
+        except ObjectExists:
+            pass
+        try:
+            lease = self.store.acquire_lease(name, LEASE_SECONDS)
+        except LeaseConflict:
+            raise JobBusy("another worker is at this job", fresh.job, holder=self._read(name)) from None
+        try:
+            return self._begin(name, lease, fresh)
+        except BaseException:
+            try:
+                self.store.release_lease(name, lease)
+            except MoverError:
+                pass  # it lapses
+            raise
+
+    def _begin(self, name: str, lease: str, fresh: JobRecord) -> HeldJob | Ended:
+        found = self.store.read_record(name)
+        there = decode_record(found.data, name)
+        if there.job != fresh.job:
+            raise Damaged("a job's record is of another job", name)
+        if there.state == "ended" and there.result is not None:
+            again = fresh.command not in there.done_commands and fresh.issued > there.issued
+            if not again or there.result.status in ("success", "warning"):
+                self.store.release_lease(name, lease)
+                return Ended(there, there.result)
+        held = HeldJob(self.store, self._clock, name, lease, found.etag, there)
+        same = there.command == fresh.command
+        held._write(
+            state="running",
+            command=fresh.command,
+            message=fresh.message,
+            kind=fresh.kind,
+            subject=fresh.subject,
+            body=fresh.body,
+            worker=fresh.worker,
+            issued=max(fresh.issued, there.issued),
+            updated=fresh.updated,
+            result=None,
+            progress=None,
+            attempts=there.attempts + 1,
+            retries=there.retries if same else 0,
+        )
+        return held
+
+    # -- cancelling
+
+    def cancel(self, target: str, issued: datetime) -> None:
+        """Commands of the job that were issued until then shall end."""
+        wish = CancelWish(version=VERSION, target=target, issued=issued)
+        name, data = CANCELS + digest(target), msgspec.json.encode(wish)
+        while True:
+            try:
+                self.store.create_record(name, data, {})
+                return
+            except ObjectExists:
+                pass
+            try:
+                found = self.store.read_record(name)
+                if _decode(found.data, CancelWish, name).issued >= issued:
+                    return
+                self.store.replace_record(name, data, {}, etag=found.etag, lease=None)
+                return
+            except (ConditionFailed, ObjectNotFound):
+                continue
+
+    def is_cancelled(self, job: str, issued: datetime) -> bool:
+        """Whether somebody wishes that this job, by a command issued then, ends."""
+        name = CANCELS + digest(job)
+        try:
+            found = self.store.read_record(name)
+        except ObjectNotFound:
+            return False
+        wish = _decode(found.data, CancelWish, name)
+        return wish.target == job and wish.issued >= issued
+
+    # -- looking
+
+    def read(self, job: str) -> JobRecord | None:
+        return self._read(JOBS + digest(job))
+
+    def _read(self, name: str) -> JobRecord | None:
+        try:
+            return decode_record(self.store.read_record(name).data, name)
+        except ObjectNotFound:
+            return None
+
+    def lines(self) -> Iterator[JobLine]:
+        """Every job, by one paged listing."""
+        for entry in self.store.list(JOBS):
+            told = entry.metadata
+            names = ("job", "kind", "state", "updated")
+            yield JobLine(**{name: told.get(name, "") for name in names})
+
+    # -- workers
+
+    def publish(self, worker: WorkerRecord) -> None:
+        """Say who is there; the newest word wins."""
+        name, data = WORKERS + digest(worker.worker), msgspec.json.encode(worker)
+        while True:
+            try:
+                self.store.create_record(name, data, {})
+                return
+            except ObjectExists:
+                pass
+            try:
+                found = self.store.read_record(name)
+                self.store.replace_record(name, data, {}, etag=found.etag, lease=None)
+                return
+            except (ConditionFailed, ObjectNotFound):
+                continue
+
+    def withdraw(self, worker: str) -> None:
+        """The worker is gone."""
+        try:
+            self.store.delete(WORKERS + digest(worker))
+        except ObjectNotFound:
+            pass
+
+    def workers(self) -> list[WorkerRecord]:
+        found = []
+        for entry in self.store.list(WORKERS):
+            try:
+                found.append(_decode(self.store.read_record(entry.name).data, WorkerRecord, entry.name))
+            except ObjectNotFound:
+                continue  # it stopped since
+        return found
+
+    # -- keeping house
+
+    def tidy(self, older_than: datetime) -> int:
+        """Remove records of jobs that ended before then, wishes and workers' records as old; how many."""
+        removed = 0
+        for prefix in (JOBS, CANCELS, WORKERS):
+            for entry in list(self.store.list(prefix)):
+                try:
+                    found = self.store.read_record(entry.name)
+                    if _last_word(prefix, found.data, entry.name) >= older_than or found.leased:
+                        continue
+                    self.store.delete(entry.name, etag=found.etag)
+                    removed += 1
+                except (ObjectNotFound, ConditionFailed, LeaseConflict):
+                    continue  # it changed meanwhile: it is not old
+        return removed
+
+
+def _last_word(prefix: str, data: bytes, name: str) -> datetime:
+    if prefix == JOBS:
+        record = decode_record(data, name)
+        return record.updated if record.state == "ended" else datetime.max.replace(tzinfo=UTC)
+    if prefix == CANCELS:
+        return _decode(data, CancelWish, name).issued
+    return _decode(data, WorkerRecord, name).updated
+
+
+def encode_record(record: JobRecord) -> bytes:
+    """At most RECORD_BYTES: the log gives way first, then the command, then the result's notes and figures."""
+    data = msgspec.json.encode(record)
+    while len(data) > RECORD_BYTES and record.log:
+        record = msgspec.structs.replace(record, log=record.log[len(record.log) // 2 + 1 :])
+        data = msgspec.json.encode(record)
+    if len(data) > RECORD_BYTES:
+        record = msgspec.structs.replace(record, body=msgspec.Raw(b"null"))
+        data = msgspec.json.encode(record)
+    if len(data) > RECORD_BYTES and record.result is not None:
+        result = msgspec.structs.replace(record.result, notes=record.result.notes[:20], api_calls={}, document=None)
+        data = msgspec.json.encode(msgspec.structs.replace(record, result=result))
+    return data
+
+
+def metadata_of(record: JobRecord) -> dict[str, str]:
+    state = record.result.status if record.state == "ended" and record.result else record.state
+    return {
+        "job": record.job,
+        "kind": record.kind,
+        "state": state,
+        "updated": record.updated.isoformat(timespec="seconds"),
+    }
+
+
+def decode_record(data: bytes, name: str) -> JobRecord:
+    """Damaged, UnsupportedFormat."""
+    return _decode(data, JobRecord, name)
+
+
+_R = TypeVar("_R", JobRecord, CancelWish, WorkerRecord)
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+def _decode(data: bytes, kind: type[_R], name: str) -> _R:
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != VERSION:
+            raise UnsupportedFormat("a record of the state store has another version", f"{name}: {version}")
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Damaged("a record of the state store is malformed", name) from None
