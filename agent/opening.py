@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from agent import passwords
-from agent.protocol import RepositoryReference, Secret
+from agent.protocol import CollectLogsPayload, RepositoryReference, Secret
 from mover.clock import SYSTEM, Clock
 from mover.errors import ObjectNotFound, RepositoryNotFound, UsageError
 from mover.repository.names import request_class
@@ -24,6 +25,9 @@ from mover.store.meter import MeterStore
 from mover.store.open import open_store, redact
 from mover.store.retry import RetryStore
 
+if TYPE_CHECKING:
+    from agent.kinds.work import Work
+
 PATIENCE_SECONDS, VERB_PATIENCE_SECONDS = 300.0, 20.0
 """How long a store may fail in a row: during work, and when somebody at a terminal opens it (a mistyped host never answers)."""
 CHECKPOINT_SECONDS = 30.0
@@ -32,10 +36,12 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker or a verb brings to every command: its own name, its environment, its limits.
+    """What a worker or a verb brings to every command: its own name, its environment, its limits, its keys.
 
     `checkpoint_seconds`: the shortest time between two checkpoints. `bandwidth`: bytes a second, up and down each; None:
-    no limit. `opening_patience`: seconds for which a store may not answer at first. `cancel` ends waits for the store at once.
+    no limit. `opening_patience`: seconds for which a store may not answer at first. `cancel` ends waits for the store at
+    once. `memory`: bytes that one backup may ask for; None: what it asks for. `reveal` turns a secret of a command
+    into its text. `collect_logs`: how this worker does it.
     """
 
     worker: str = ""
@@ -45,6 +51,12 @@ class Settings:
     bandwidth: int | None = None
     opening_patience: float = PATIENCE_SECONDS
     cancel: threading.Event = field(default_factory=threading.Event)
+    memory: int | None = None
+    reveal: Callable[[Secret], str] | None = None
+    collect_logs: Callable[[Work, CollectLogsPayload], None] | None = None
+
+    def secret(self, place: Secret) -> str:
+        return self.reveal(place) if self.reveal is not None else passwords.read(place, self.environ)
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,9 @@ def open_metered(url: str, settings: Settings, patience: float = PATIENCE_SECOND
 def open_repository(reference: RepositoryReference, settings: Settings) -> Opened:
     """UsageError, WrongPassword, RepositoryNotFound (with the URL), Damaged, UnsupportedFormat, AccessDenied."""
     place = reference.password or passwords.default(settings.environ)
-    password = passwords.read(place, settings.environ) if place is not None else None
+    password = settings.secret(place) if place is not None else None
+    if reference.sas is not None:
+        settings = replace(settings, environ={**settings.environ, "DATA_MOVER_SAS": settings.secret(reference.sas)})
     store, meter = open_metered(reference.url, settings)
     first = RetryStore(meter, settings.clock, patience=settings.opening_patience, cancel=settings.cancel)
     try:

@@ -47,7 +47,10 @@ def read(place: Secret, environ: Mapping[str, str]) -> str:
             hint = f"set it in this process's environment, or name a file: --password-file, {FILE_VARIABLE}"
             raise UsageError("the environment variable of the password is not set", place.environment, hint)
         return value
-    path = place.file or ""
+    if place.file is None:
+        hint = "submit the command to a worker, or name a file or a variable"
+        raise UsageError("a secret within a command is for a worker that may take it", repr(place), hint)
+    path = place.file
     try:
         with open(path, "rb") as file:
             data = file.read(LONGEST + 1)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the functions of all kinds are given: the command, the worker's settings, where to report, whether to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.opening import Opened, Settings, open_repository
+from agent.protocol import Command, RepositoryReference
+from agent.reporter import Outcome, Reporter
+from mover.errors import Cancelled
+
+
+@dataclass
+class Work:
+    """One command being carried out. `opened`: its repository, once it is open; `close` gives it back."""
+
+    command: Command
+    settings: Settings
+    reporter: Reporter
+    cancelled: Callable[[], bool]
+    opened: Opened | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def repository(self, reference: RepositoryReference) -> Opened:
+        """The repository that the command names; opened at the first call."""
+        if self.opened is None:
+            self.opened = open_repository(reference, self.settings)
+        return self.opened
+
+    def check(self) -> None:
+        """Cancelled when the command shall end."""
+        if self.cancelled():
+            raise Cancelled("the command was cancelled", self.command.job)
+
+    def close(self) -> None:
+        if self.opened is not None:
+            self.opened.repository.store.close()
