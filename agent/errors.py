@@ -63,3 +63,9 @@ class JobBusy(MoverError):
     def __init__(self, what: str, value: object = "", hint: str = "", *, holder: JobRecord | None = None) -> None:
         super().__init__(what, value, hint)
         self.holder = holder
+
+
+class Poisoned(MoverError):
+    """A command that ended its workers again and again."""
+
+    exit_code = 6

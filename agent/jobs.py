@@ -149,6 +149,11 @@ class HeldJob:
             raise self._lose() from None
         self._renewed_at = sent
 
+    @property
+    def sure(self) -> bool:
+        """Whether nobody else can have taken the job yet: the lease was renewed within its time."""
+        return not self._lost and self._clock.monotonic() - self._renewed_at < LEASE_SECONDS
+
     def note(self, event: ProgressEvent | LogItem, *, every: float) -> None:
         """What operators see of the job; written at most every so many seconds."""
         with self._lock:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -110,3 +111,12 @@ def reference(url: str, password: Secret | None) -> RepositoryReference:
         hint = "give --repository URL, or set DATA_MOVER_REPOSITORY"
         raise UsageError("no repository was named", "", hint)
     return RepositoryReference(url=url, password=password)
+
+
+def state_url(where: str) -> str:
+    """The state store that goes with a queue unless another is named: a folder beside a SQLite file. UsageError for Azure's."""
+    path = where.removeprefix("sqlite://")
+    if "://" in path:
+        hint = "name a container and a folder: --state, DATA_MOVER_STATE, or state.url in the worker's configuration"
+        raise UsageError("a queue in Azure needs a state store", redact(where), hint)
+    return Path(os.path.abspath(path) + ".state").as_uri()

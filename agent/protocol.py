@@ -370,6 +370,17 @@ class Result(_Event, frozen=True, kw_only=True, tag="result"):
         return self.error.exit_code if self.error is not None else 0
 
 
+class PoisonEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of the poison queue. `body`: the command, its secrets withheld; null when it was too large to keep."""
+
+    time: datetime
+    job: str
+    command: str
+    kind: str
+    error: ErrorBody
+    body: msgspec.Raw
+
+
 Event = Ready | Heartbeat | Accepted | ProgressEvent | LogItem | Result
 
 

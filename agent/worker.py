@@ -1,147 +1,442 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's loop: take a command, carry it out while its message is kept invisible, answer, take the next.
+"""The worker: takes commands, carries each out while its message is kept invisible and its job's lease is renewed, answers.
 
-A message that could not be renewed is another worker's: the job stops and says nothing. A worker that is told to stop gives
-its message back, and the session's record in the repository says how far it had come. One job at a time.
+A job belongs to who holds its lease (`agent.jobs`), a delivery to who holds its receipt. Whoever loses either stops at once and
+says nothing more. The order of an end is the safety: the record first, then the result's event, then the message goes; a
+crash between any two makes the command come again, and it is answered from the record. Which command may be obeyed is
+`agent.envelope`'s question, what a kind does is `agent.kinds`'.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agent import protocol
-from agent.errors import EXIT_UNEXPECTED, CommandRefused, StaleReceipt
+from agent.errors import EXIT_UNEXPECTED, CommandRefused, JobBusy, Poisoned, StaleReceipt
 from agent.execute import execute
+from agent.jobs import KEPT_COMMAND_BYTES, VERSION, Ended, HeldJob, JobRecord, JobStore
 from agent.opening import Settings
-from agent.protocol import Command, ErrorBody, LogItem, Result
-from agent.queue_sqlite import Message, SqliteQueue
+from agent.outbox import Outbox
+from agent.protocol import CancelPayload, Command, ErrorBody, LogItem, ProgressEvent, Result
+from agent.queue.base import Message, Queue
+from agent.queue.polling import Pace
+from agent.seal import withhold
 from mover.clock import Clock
-from mover.errors import MoverError, SessionBusy
+from mover.errors import MoverError, SessionLost
+from mover.keeper import Keeper
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-VISIBILITY_SECONDS, VISIBILITY_SHORTEST = 60.0, 3.0
-IDLE_SECONDS = 0.2
-BUSY_SECONDS = 3.0
-"""How long a command waits in the queue whose session another worker holds, or held until its lease lapses."""
+BUSY_SECONDS = 5.0
+"""How long a command waits in the queue whose job or session another worker holds, or held until its lease lapses."""
+WISH_SECONDS = 0.5
+"""Between two looks whether a running job shall be cancelled."""
+NOTE_SECONDS = 2.0
+"""Between two writes of a running job's record: what `watch` sees."""
+PASSING = frozenset({"StoreUnavailable", "QueueUnavailable", "SessionLost", "SealedForAnother"})
+"""Errors after which the same command may succeed later: it goes back to the queue, RETRIES times, each time for longer."""
+BUSY = frozenset({"SessionBusy"})
+RETRIES, RETRY_SECONDS, RETRY_LONGEST = 5, 10.0, 600.0
 
 
-class Keeping:
-    """Keeps a taken message invisible, from a thread of its own. `lost`: it is not ours any more; work on it must stop."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`visibility`: seconds for which a delivery stays invisible after its worker's last sign of life. `attempts`: beginnings of a
+    command without an orderly end after which it goes to the poison queue. Polls of an idle worker come `shortest` to `longest`
+    seconds apart; `control`: seconds between polls of the control queue while a job runs."""
 
-    def __init__(self, queue: SqliteQueue, message: Message, visibility: float, clock: Clock) -> None:
+    visibility: float = 60.0
+    attempts: int = 5
+    shortest: float = 1.0
+    longest: float = 30.0
+    control: float = 1.0
+    jobs: int = 1
+    idle_exit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Of one worker: where commands come from, where cancels come from, where what kills workers goes."""
+
+    commands: Queue
+    control: Queue
+    poison: Queue
+
+
+class Delivery:
+    """Keeps a message invisible. `tick` comes from a keeper thread. `lost`: it is not ours any more; work on it must stop."""
+
+    def __init__(self, queue: Queue, message: Message, visibility: float, clock: Clock) -> None:
         self._queue = queue
         self._visibility = visibility
         self._clock = clock
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="visibility", daemon=True)
+        self._sent = clock.monotonic()
+        self._sure_until = self._sent + visibility
+        self._closed = threading.Lock()
         self.message = message
         self.lost = False
 
-    def __enter__(self) -> Keeping:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        sure_until = self._clock.monotonic() + self._visibility
-        while not self._clock.wait(self._stop, self._visibility / 3):
-            sent = self._clock.monotonic()
-            try:
-                self.message = self._queue.renew(self.message, self._visibility)
-                sure_until = sent + self._visibility
-            except StaleReceipt:
-                self.lost = True
-                return
-            except MoverError:
-                if self._clock.monotonic() >= sure_until:
-                    self.lost = True
-                    return
+    def tick(self) -> None:
+        now = self._clock.monotonic()
+        if self.lost or now - self._sent < self._visibility / 3:
+            return
+        self._sent = now
+        try:
+            self.message = self._queue.renew(self.message, self._visibility)
+            self._sure_until = now + self._visibility
+        except StaleReceipt:
+            self.lost = True
+        except MoverError:
+            self._sent = now - self._visibility / 4  # asked again soon
+            self.lost = self._clock.monotonic() >= self._sure_until
 
 
 class Worker:
-    """`stop` ends the loop, and the job that is going on, in good order."""
+    """`stop` of the settings ends the loops, and the jobs that are going on, in good order."""
 
     def __init__(
         self,
-        queue: SqliteQueue,
+        queues: Queues,
+        jobs: JobStore,
+        outbox: Outbox,
         settings: Settings,
         log: FilteringBoundLogger,
         *,
-        visibility: float = VISIBILITY_SECONDS,
+        admit: Callable[[Message], Command],
+        now: Callable[[], float],
+        reveal: Callable[[Command], Callable[[protocol.Secret], str]],
+        limits: Limits = Limits(),
+        beat: Callable[[str], None] = lambda who: None,
     ) -> None:
-        self._queue = queue
+        self._queues = queues
+        self._jobs = jobs
+        self._outbox = outbox
         self._settings = settings
         self._clock = settings.clock
         self._log = log
-        self._visibility = visibility
+        self._admit = admit
+        self._now = now
+        self._reveal = reveal
+        self._limits = limits
+        self._beat = beat
         self._stop = settings.cancel
+        self._running: dict[str, threading.Event] = {}  # jobs of this process, and whether each shall be cancelled
+        self._lock = threading.Lock()
+        self.idle_since = self._clock.monotonic()
 
-    def run(self, *, once: bool = False) -> int:
-        """Until stopped: 0. With `once` until one command has got its answer: that answer's exit code."""
-        self._log.info("ready", worker=self._settings.worker, queue=str(self._queue.path))
+    # -- loops
+
+    def serve(self, who: str, *, once: bool = False) -> int:
+        """Take and carry out commands until stopped: 0. With `once` until one has got its answer: that answer's exit code."""
+        pace = Pace(self._clock, shortest=self._limits.shortest, longest=self._limits.longest)
         while not self._stop.is_set():
-            message = self._next()
+            self._beat(who)
+            message = self._take(self._queues.commands)
             if message is None:
-                self._clock.wait(self._stop, IDLE_SECONDS)
+                self._clock.wait(self._stop, pace.idle())
                 continue
-            result = self._carry_out(message)
+            pace.busy()
+            result = self._handle(message, who)
+            self.idle_since = self._clock.monotonic()
             if once and result is not None:
                 return result.exit_code
-        self._log.info("stopped")
         return 0
 
-    def _next(self) -> Message | None:
+    def obey_control(self, who: str) -> None:
+        """Take cancels until stopped: often while a job runs, seldom otherwise."""
+        pace = Pace(self._clock, shortest=self._limits.shortest, longest=self._limits.longest)
+        while not self._stop.is_set():
+            self._beat(who)
+            message = self._take(self._queues.control)
+            if message is None:
+                self._clock.wait(
+                    self._stop, min(pace.idle(), self._limits.control if self.jobs() else self._limits.longest)
+                )
+                continue
+            pace.busy()
+            self._handle(message, who, self._queues.control)
+
+    def jobs(self) -> tuple[str, ...]:
+        """What this process works on."""
+        with self._lock:
+            return tuple(sorted(self._running))
+
+    def _take(self, queue: Queue) -> Message | None:
         try:
-            return self._queue.take(self._visibility)
+            return queue.take(self._limits.visibility)
         except MoverError as error:
             self._log.warning("the queue does not answer", what=error.what, value=error.value)
             self._clock.wait(self._stop, BUSY_SECONDS)
             return None
 
-    def _carry_out(self, message: Message) -> Result | None:
+    # -- one delivery
+
+    def _handle(self, message: Message, who: str, queue: Queue | None = None) -> Result | None:
         """The answer that was given; None when none was."""
+        queue = queue or self._queues.commands
         try:
-            command = protocol.decode_command(message.body)
+            command = self._admit(message)
         except CommandRefused as error:
-            return self._finish(message, self._failed(message, "", ErrorBody.of(error)))
+            return self._refuse(queue, message, error)
+        except MoverError as error:  # its claim check could not be fetched
+            self._log.warning("a command could not be read: it waits", what=error.what, value=error.value)
+            self._release(queue, message, BUSY_SECONDS)
+            return None
         log = self._log.bind(job=command.job, kind=command.kind, command=command.id)
         log.info("command taken", delivery=message.deliveries)
-        with Keeping(self._queue, message, self._visibility, self._clock) as keeping:
-            result = self._execute(command, keeping, log)
-        message = keeping.message
-        if keeping.lost:
-            log.warning("the message was lost to another worker: stopped without an answer")
-            return None
-        if result.status == "cancelled" and self._stop.is_set():
-            self._give_back(message, command, "the worker is stopping: the command waits for another one", 0.0)
-            return None
-        if result.error is not None and result.error.type == SessionBusy.__name__:
-            self._give_back(
-                message, command, "another worker holds the session: the command waits for it", BUSY_SECONDS
-            )
-            return None
-        return self._finish(message, result)
-
-    def _execute(self, command: Command, keeping: Keeping, log: FilteringBoundLogger) -> Result:
-        def cancelled() -> bool:
-            return self._stop.is_set() or keeping.lost
-
         try:
-            return execute(command, self._settings, self._send, cancelled, delivery=keeping.message.deliveries)
+            if isinstance(command.payload, CancelPayload):
+                return self._cancel(queue, message, command, command.payload, log)
+            claimed = self._jobs.claim(self._fresh(command, message))
+        except JobBusy as busy:
+            return self._wait_for_holder(queue, message, command, busy, log)
+        except MoverError as error:
+            log.warning("the job's record cannot be used: the command waits", what=error.what, value=error.value)
+            self._release(queue, message, BUSY_SECONDS)
+            return None
+        if isinstance(claimed, Ended):
+            log.info("the command's work was done before: answered again")
+            again = msgspec.structs.replace(claimed.result, command=command.id, already=True, time=self._moment())
+            return self._answer(queue, message, command.reply, again, log)
+        if claimed.record.attempts > self._limits.attempts:
+            return self._poison(queue, message, command, claimed, log)
+        return self._work(Run(self, queue, message, command, claimed, who, log))
+
+    def _fresh(self, command: Command, message: Message) -> JobRecord:
+        body = protocol.encode(withhold(command))
+        now = self._moment()
+        return JobRecord(
+            version=VERSION,
+            write_id="",
+            job=command.job,
+            kind=command.kind,
+            subject=command.subject,
+            state="running",
+            command=command.id,
+            message=message.id,
+            worker=self._settings.worker,
+            issued=command.issued,
+            began=now,
+            updated=now,
+            body=msgspec.Raw(body if len(body) <= KEPT_COMMAND_BYTES else b"null"),
+        )
+
+    def _refuse(self, queue: Queue, message: Message, error: CommandRefused) -> Result | None:
+        self._log.warning("a command was refused", what=error.what, value=error.value, message=message.id)
+        result = Result(
+            command=error.command,
+            job=error.job,
+            time=self._moment(),
+            kind="",
+            status="refused",
+            error=ErrorBody.of(error),
+        )
+        return self._answer(queue, message, None, result, self._log)
+
+    def _cancel(
+        self, queue: Queue, message: Message, command: Command, payload: CancelPayload, log: FilteringBoundLogger
+    ) -> Result | None:
+        self._jobs.cancel(payload.target, command.issued)
+        with self._lock:
+            if payload.target in self._running:
+                self._running[payload.target].set()
+        result = Result(
+            command=command.id,
+            job=command.job,
+            time=self._moment(),
+            kind=command.kind,
+            status="success",
+            resource=payload.target,
+        )
+        return self._answer(queue, message, command.reply, result, log)
+
+    def _wait_for_holder(
+        self, queue: Queue, message: Message, command: Command, busy: JobBusy, log: FilteringBoundLogger
+    ) -> None:
+        """A second copy of the command that the holder works on is not needed: the holder has a message of its own, which
+        shows again if it dies. Anything else waits."""
+        holder = busy.holder
+        if holder is not None and holder.command == command.id and holder.message != message.id:
+            log.info("the command was put twice: this copy goes", holder=holder.worker)
+            try:
+                queue.delete(message)
+            except MoverError:
+                pass  # it shows again and goes then
+            return
+        log.info("another worker is at this job: the command waits", holder=holder.worker if holder else "")
+        self._release(queue, message, BUSY_SECONDS)
+
+    def _poison(
+        self, queue: Queue, message: Message, command: Command, held: HeldJob, log: FilteringBoundLogger
+    ) -> Result | None:
+        """What ends its workers is kept for a person to look at, without its secrets."""
+        last = held.record.last_error
+        error = Poisoned(
+            "a command was begun too often and never ended",
+            f"{held.record.attempts - 1} times, last by {held.record.worker}",
+            "look at the workers' logs; `data-mover poison` shows it and sends it again",
+        )
+        body = ErrorBody.of(error)
+        entry = protocol.PoisonEntry(
+            time=self._moment(),
+            job=command.job,
+            command=command.id,
+            kind=command.kind,
+            error=last or body,
+            body=held.record.body,
+        )
+        result = self._result(command, "failed", body)
+        try:
+            self._queues.poison.put(msgspec.json.encode(entry))
+            held.end(result)
+        except MoverError as failure:
+            log.warning("the command could not be put away", what=failure.what)
+            held.abandon()
+            return None
+        log.error("command poisoned", attempts=held.record.attempts)
+        return self._answer(queue, message, command.reply, result, log)
+
+    # -- carrying one out
+
+    def _work(self, run: Run) -> Result | None:
+        job = run.command.job
+        with self._lock:
+            self._running[job] = run.wished
+        try:
+            result = run.execute()
+        finally:
+            with self._lock:
+                del self._running[job]
+        if run.lost:
+            run.log.warning("the command or its job is another worker's: stopped without an answer")
+            run.give_back()
+            return None
+        error = result.error
+        if result.status == "cancelled" and not run.wished.is_set() and self._stop.is_set():
+            self._hand_back(run, "the worker is stopping: the command waits for another one", 0.0)
+            return None
+        if error is not None and error.type in BUSY:
+            self._hand_back(run, "another worker holds the session: the command waits for it", BUSY_SECONDS)
+            return None
+        retries = run.held.record.retries
+        if error is not None and error.type in PASSING and retries < RETRIES:
+            delay = min(RETRY_LONGEST, RETRY_SECONDS * 2**retries)
+            self._hand_back(run, f"{error.what}: tried again in {delay:g} s", delay, error)
+            return None
+        try:
+            run.held.end(result)
+        except MoverError as failure:
+            run.log.warning("the result could not be recorded: the command shows again", what=failure.what)
+            return None
+        return self._answer(run.queue, run.delivery.message, run.command.reply, result, run.log)
+
+    def _hand_back(self, run: Run, why: str, delay: float, error: ErrorBody | None = None) -> None:
+        """In good order: the record says that the job waits, then the message shows again."""
+        now = self._moment()
+        item = LogItem(
+            command=run.command.id,
+            job=run.command.job,
+            time=now,
+            status="warning" if error else "running",
+            message=why,
+            resource=run.command.subject,
+            start=now,
+        )
+        self._outbox.send(item, run.command.reply)
+        run.give_back(error)
+        self._release(run.queue, run.delivery.message, delay)
+        run.log.info(why)
+
+    def _answer(
+        self, queue: Queue, message: Message, reply: str | None, result: Result, log: FilteringBoundLogger
+    ) -> Result | None:
+        """The result's event, then the message goes. When the event cannot be sent the message stays: it is answered again."""
+        figures: dict[str, Any] = {"status": result.status, "seconds": round(result.seconds, 2)}
+        if result.error is not None:
+            figures |= {"what": result.error.what, "value": result.error.value, "exit_code": result.error.exit_code}
+        try:
+            self._outbox.deliver(result, reply)
+            queue.delete(message)
+        except StaleReceipt:
+            log.info("the command is in other hands already", **figures)
+        except MoverError as error:
+            log.warning("no answer could be given: the command shows again", why=error.what, **figures)
+            return None
+        log.info("command done", **figures)
+        return result
+
+    def _release(self, queue: Queue, message: Message, delay: float) -> None:
+        try:
+            queue.release(message, delay)
+        except MoverError as error:
+            self._log.warning("a command could not be given back: it shows again by itself", what=error.what)
+
+    def _result(self, command: Command, status: str, error: ErrorBody) -> Result:
+        return Result(
+            command=command.id,
+            job=command.job,
+            time=self._moment(),
+            kind=command.kind,
+            status=status,  # type: ignore[arg-type]
+            resource=command.subject,
+            error=error,
+        )
+
+    def _moment(self) -> datetime:
+        return datetime.fromtimestamp(self._now(), UTC)
+
+
+class Run:
+    """One command being carried out by this worker."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        queue: Queue,
+        message: Message,
+        command: Command,
+        held: HeldJob,
+        who: str,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._worker = worker
+        self._who = who
+        self._clock = worker._clock
+        self._looked_at = float("-inf")
+        self.queue = queue
+        self.command = command
+        self.held = held
+        self.log = log
+        self.delivery = Delivery(queue, message, worker._limits.visibility, self._clock)
+        self.wished = threading.Event()
+        self._job_lost = False
+
+    @property
+    def lost(self) -> bool:
+        """The delivery or the job is another's, or may be: nothing more is done and nothing is said."""
+        return self.delivery.lost or self._job_lost or not self.held.sure
+
+    def execute(self) -> Result:
+        worker, command = self._worker, self.command
+        settings = replace(worker._settings, reveal=worker._reveal(command))
+        try:
+            with (
+                Keeper(self.delivery.tick, self._clock, min(1.0, worker._limits.visibility / 10)),
+                Keeper(self._keep_job, self._clock, WISH_SECONDS, passing=(MoverError,)),
+            ):
+                return execute(
+                    command, settings, self._send, self._cancelled, delivery=self.delivery.message.deliveries
+                )
         except Exception as error:
-            debug = self._settings.environ.get("DATA_MOVER_DEBUG") == "1"
-            log.error("a defect", type=type(error).__name__, exc_info=debug)
+            debug = settings.environ.get("DATA_MOVER_DEBUG") == "1"
+            self.log.error("a defect", type=type(error).__name__, exc_info=debug)
             body = ErrorBody(
                 what="a defect in data-mover",
                 value=type(error).__name__,
@@ -149,58 +444,40 @@ class Worker:
                 exit_code=EXIT_UNEXPECTED,
                 type=type(error).__name__,
             )
-            return self._failed(keeping.message, command.kind, body)
+            return worker._result(command, "failed", body)
+
+    def _keep_job(self) -> None:
+        if self._job_lost:
+            return
+        try:
+            self.held.tick()
+        except SessionLost:
+            self._job_lost = True
+            return
+        if not self.wished.is_set() and self._worker._jobs.is_cancelled(self.command.job, self.command.issued):
+            self.wished.set()
+
+    def _cancelled(self) -> bool:
+        self._worker._beat(self._who)
+        return self.wished.is_set() or self.lost or self._worker._stop.is_set()
 
     def _send(self, event: protocol.Event) -> None:
-        """An event that the queue does not take is missing for those who watch; the job is not the worse for it."""
-        try:
-            self._queue.send(event)
-        except MoverError as error:
-            self._log.warning("an event could not be sent", what=error.what, value=error.value)
-
-    def _finish(self, message: Message, result: Result) -> Result | None:
-        figures: dict[str, Any] = {"job": result.job, "status": result.status, "seconds": round(result.seconds, 2)}
-        if result.error is not None:
-            figures |= {"what": result.error.what, "value": result.error.value, "exit_code": result.error.exit_code}
-        try:
-            self._patiently(lambda: self._queue.finish(message, result))
-        except MoverError as error:
-            self._log.warning("no answer could be given: the command shows again", why=error.what, **figures)
-            return None
-        self._log.info("command done", **figures)
-        return result
-
-    def _give_back(self, message: Message, command: Command, why: str, delay: float) -> None:
-        now = datetime.fromtimestamp(self._clock.wall(), UTC)
-        self._send(
-            LogItem(
-                command=command.id,
-                job=command.job,
-                time=now,
-                status="running",
-                message=why,
-                resource=command.subject,
-                start=now,
-            )
-        )
-        try:
-            self._queue.release(message, delay)
-        except MoverError as error:
-            self._log.warning("the command could not be given back: it shows again by itself", what=error.what)
-        self._log.info(why, job=command.job)
-
-    def _patiently(self, call: Callable[[], None]) -> None:
-        """A queue that does not answer is asked again for as long as the message is surely ours."""
-        until = self._clock.monotonic() + self._visibility / 2
-        while True:
+        if self.lost:
+            return
+        self._worker._outbox.send(event, self.command.reply)
+        if isinstance(event, ProgressEvent | LogItem):
             try:
-                return call()
-            except StaleReceipt:
-                raise
-            except MoverError:
-                if self._clock.monotonic() >= until or self._clock.wait(self._stop, 1.0):
-                    raise
+                self.held.note(event, every=NOTE_SECONDS if isinstance(event, ProgressEvent) else 0.0)
+            except SessionLost:
+                self._job_lost = True
+            except MoverError as error:
+                self.log.warning("the job's record could not be brought up to date", what=error.what)
 
-    def _failed(self, message: Message, kind: str, error: ErrorBody) -> Result:
-        now = datetime.fromtimestamp(self._clock.wall(), UTC)
-        return Result(command=message.command, job=message.job, time=now, kind=kind, status="failed", error=error)
+    def give_back(self, error: ErrorBody | None = None) -> None:
+        """The record says that the job waits, unless it is another's."""
+        if self._job_lost:
+            return
+        try:
+            self.held.give_back(self._worker._moment(), retry=error)
+        except MoverError as failure:
+            self.log.warning("the job's record could not be given back: its lease lapses", what=failure.what)

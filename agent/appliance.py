@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The appliance's side of the protocol: issue commands, sign them, seal their secrets, follow what becomes of them.
+
+The command line uses this class, and so can an appliance. It looks at job records, which nobody uses up, to show a job to
+people; `events` takes the reply queue's messages, which only one reader may do.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from agent import envelope, protocol
+from agent.errors import CommandRefused, JobNotFound, QueueMissing
+from agent.jobs import JobLine, JobRecord, JobStore, WorkerRecord
+from agent.protocol import CONTROL_KINDS, CancelPayload, Command, Event, Payload, PoisonEntry
+from agent.queue.base import Queue, QueueService
+from agent.seal import seal_all
+from agent.signing import Signer
+from mover.clock import Clock
+from mover.errors import UsageError
+from mover.store.base import Store
+
+LIFETIME = timedelta(days=7)
+CLAIMS = "claims/"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNames:
+    """The four queues of a group of workers."""
+
+    commands: str
+    control: str
+    poison: str
+    events: str
+
+    @classmethod
+    def of(cls, name: str) -> QueueNames:
+        return cls(name, f"{name}-control", f"{name}-poison", f"{name}-events")
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A message of the poison queue. `entry` None: it cannot be read."""
+
+    id: str
+    entry: PoisonEntry | None
+    deliveries: int
+
+
+class Appliance:
+    """`signer` None: commands go unsigned, for workers that know no appliance's key. `recipients`: the public keys that secrets
+    are sealed to; None: those of the workers that are there. `reply`: the queue that wants the events."""
+
+    def __init__(
+        self,
+        service: QueueService,
+        state: Store,
+        clock: Clock,
+        *,
+        names: QueueNames | None = None,
+        signer: Signer | None = None,
+        recipients: Sequence[bytes] | None = None,
+        reply: str | None = None,
+        lifetime: timedelta = LIFETIME,
+    ) -> None:
+        self._service = service
+        self._state = state
+        self._clock = clock
+        self._names = names or QueueNames.of("workers")
+        self._signer = signer
+        self._recipients = recipients
+        self._reply = reply
+        self._lifetime = lifetime
+        self.records = JobStore(state, clock)
+
+    # -- issuing
+
+    def issue(self, kind: str, payload: Payload, *, job: str | None = None) -> Command:
+        """Make a command and put it into the queue. Secrets in the clear are sealed first where there are keys to seal to."""
+        issued = datetime.fromtimestamp(round(self._service.now(), 3), UTC)
+        command = Command(
+            schema=protocol.SCHEMA,
+            id=secrets.token_hex(16),
+            job=job or f"{kind}-{secrets.token_hex(8)}",
+            kind=kind,
+            issued=issued,
+            expires=issued + self._lifetime,
+            to=self._queue_for(kind),
+            reply=self._reply,
+            payload=payload,
+        )
+        keys = self._recipients if self._recipients is not None else [w.seal for w in self.records.workers() if w.seal]
+        if keys:
+            command = seal_all(command, keys)
+        self.submit(protocol.encode(command))
+        return command
+
+    def submit(self, body: bytes) -> Command:
+        """Put a command that exists, byte for byte, into the queue that it is for."""
+        command = protocol.decode_command(body)
+        queue = self._queue_for(command.kind)
+        if command.to is not None and command.to != queue:
+            raise UsageError(
+                "a command for another queue", f"{command.to}, this is {queue}", "name the queue it is for"
+            )
+        message = envelope.wrap(body, signer=self._signer, claim_to=self._put_claim)
+        self._open(queue).put(message, ttl=self._lifetime.total_seconds())
+        return command
+
+    def cancel(self, job: str) -> Command:
+        """Wish that a job ends, begun or not."""
+        return self.issue("cancel", CancelPayload(target=job))
+
+    def _queue_for(self, kind: str) -> str:
+        return self._names.control if kind in CONTROL_KINDS else self._names.commands
+
+    def _open(self, name: str) -> Queue:
+        return self._service.queue(name)
+
+    def _put_claim(self, body: bytes) -> envelope.Claim:
+        name = CLAIMS + secrets.token_hex(16)
+        self._state.put(name, [body])
+        return envelope.Claim.of(name, body)
+
+    # -- following
+
+    def job(self, job: str) -> JobRecord | None:
+        """What is known of a job; None: no worker has begun it."""
+        return self.records.read(job)
+
+    def jobs(self) -> list[JobLine]:
+        return sorted(self.records.lines(), key=lambda line: line.updated)
+
+    def workers(self) -> list[WorkerRecord]:
+        return self.records.workers()
+
+    def expect(self, jobs: Sequence[str]) -> list[str]:
+        """Those of the jobs that no worker has begun. JobNotFound for one of which no command waits either, as far as can be seen:
+        a message that a worker has just taken is hidden, and of many only the first 32 can be looked at."""
+        unknown = [job for job in jobs if self.records.read(job) is None]
+        if unknown:
+            hidden, waiting = self._waiting()
+            for job in unknown:
+                if job not in waiting and not hidden and self.records.read(job) is None:
+                    raise JobNotFound("the queue knows no such job", job[:128])
+        return unknown
+
+    def _waiting(self) -> tuple[bool, set[str]]:
+        """(whether there are messages that cannot be seen, jobs of those that can)."""
+        hidden, jobs = False, set()
+        for name in (self._names.commands, self._names.control):
+            queue = self._open(name)
+            try:
+                count, seen = queue.length(), queue.peek(32)
+            except QueueMissing:
+                continue
+            hidden = hidden or count > len(seen)
+            for waiting in seen:
+                try:
+                    jobs.add(envelope.look(waiting.body, self._fetch).job)
+                except CommandRefused:
+                    continue
+        return hidden, jobs
+
+    def _fetch(self, claim: envelope.Claim) -> bytes:
+        return bytes(self._state.read(claim.name, 0, claim.size))
+
+    def events(self, *, visibility: float = 60.0) -> Iterator[Event]:
+        """Events of the reply queue, each deleted once the next is asked for; ends when there is none at the moment."""
+        queue = self._open(self._reply or self._names.events)
+        while (message := queue.take(visibility)) is not None:
+            try:
+                yield protocol.decode_event(message.body)
+            except msgspec.MsgspecError:
+                pass  # of a newer worker, or nobody's: it would come again for ever
+            queue.delete(message)
+
+    # -- poison
+
+    def poisoned(self) -> list[Poison]:
+        """What ended its workers; at most the 32 oldest."""
+        found = []
+        for waiting in self._open(self._names.poison).peek(32):
+            try:
+                entry = msgspec.json.decode(waiting.body, type=PoisonEntry)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                entry = None
+            found.append(Poison(waiting.id, entry, waiting.deliveries))
+        return found
+
+    def send_again(self, message: str) -> Command:
+        """Issue a poisoned command anew, with a new id and the same job, and take it out of the poison queue."""
+        queue = self._open(self._names.poison)
+        for _ in range(max(1, queue.length())):
+            taken = queue.take(30.0)
+            if taken is None:
+                break
+            if taken.id != message:
+                queue.release(taken)
+                continue
+            try:
+                entry = msgspec.json.decode(taken.body, type=PoisonEntry)
+                kept = protocol.decode_command(bytes(entry.body)) if bytes(entry.body) != b"null" else None
+            except (msgspec.MsgspecError, CommandRefused, UnicodeDecodeError):
+                kept = None
+            if kept is None or b'"withheld":true' in bytes(protocol.encode(kept)):
+                queue.release(taken)
+                hint = "issue it anew where it came from: its secrets, or all of it, were not kept"
+                raise UsageError("this command cannot be sent again from here", message, hint)
+            command = self.issue(kept.kind, kept.payload, job=kept.job)
+            queue.delete(taken)
+            return command
+        raise JobNotFound("the poison queue has no such message", message[:128], "`data-mover poison` lists them")
