@@ -109,7 +109,7 @@ class Worker:
         settings: Settings,
         log: FilteringBoundLogger,
         *,
-        admit: Callable[[Message], Command],
+        admit: Callable[[Message, str], Command],
         now: Callable[[], float],
         reveal: Callable[[Command], Callable[[protocol.Secret], str]],
         limits: Limits = Limits(),
@@ -182,7 +182,7 @@ class Worker:
         """The answer that was given; None when none was."""
         queue = queue or self._queues.commands
         try:
-            command = self._admit(message)
+            command = self._admit(message, queue.name)
         except CommandRefused as error:
             return self._refuse(queue, message, error)
         except MoverError as error:  # its claim check could not be fetched

@@ -42,6 +42,25 @@ class ContainerLocation:
 
 
 def parse_location(url: str) -> ContainerLocation:
+    account_url, account, query, parts = _split(url)
+    if not parts or not all(parts) or any(part in (".", "..") for part in parts):
+        raise UsageError("the URL names no container", redact(url), _HINT)
+    container, *folders = parts
+    return ContainerLocation(account_url, account, container, "".join(part + "/" for part in folders), query)
+
+
+def account_of(url: str) -> tuple[str, str, str]:
+    """(the account's URL, its name as far as the host tells, a SAS or nothing) of a service's endpoint without a container."""
+    account_url, account, query, parts = _split(url)
+    if any(parts) or not account:
+        raise UsageError(
+            "not an account's endpoint", redact(url), "https://ACCOUNT.queue.core.windows.net, with nothing behind"
+        )
+    return account_url, account, query
+
+
+def _split(url: str) -> tuple[str, str, str, list[str]]:
+    """(account's URL, account, query, the path's parts behind the account)."""
     try:
         split = urlsplit(url)
         port = split.port
@@ -59,10 +78,7 @@ def parse_location(url: str) -> ContainerLocation:
     if emulator:
         account = parts.pop(0)
         account_url += f"/{account}"
-    if not parts or not all(parts) or any(part in (".", "..") for part in parts):
-        raise UsageError("the URL names no container", redact(url), _HINT)
-    container, *folders = parts
-    return ContainerLocation(account_url, account, container, "".join(part + "/" for part in folders), split.query)
+    return account_url, account, split.query, parts
 
 
 def redact(url: str) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from mover.clock import SYSTEM, Clock
 from mover.errors import UsageError
-from mover.store.azure_location import ContainerLocation, parse_location, redact
+from mover.store.azure_location import parse_location, redact
 from mover.store.base import Store
 from mover.store.local import LocalStore
 
@@ -35,7 +35,7 @@ def open_store(url: str, environ: Mapping[str, str], clock: Clock = SYSTEM) -> S
         from mover.store.azure import AzureBlobStore
 
         location = parse_location(url)
-        return AzureBlobStore(url, _credential(location, environ), clock)
+        return AzureBlobStore(url, find_credential(location.account, location.query, environ), clock)
     raise UsageError(
         "not the URL of a repository", redact(url), "file:///path, or a container's https URL and a folder"
     )
@@ -51,32 +51,36 @@ def _path(url: str) -> Path:
     return Path(path)
 
 
-def _credential(location: ContainerLocation, environ: Mapping[str, str]) -> Credential:
+def find_credential(
+    account: str, query: str, environ: Mapping[str, str], prefixes: tuple[str, ...] = ("DATA_MOVER_",)
+) -> Credential:
+    """Of an account: what its URL's query says, else the first of the variables that begin with a prefix, else the identity."""
     from mover.store.azure_credentials import AccountKey, Sas
 
-    if "sig=" in location.query:
-        return Sas(location.query)
-    if sas := _secret(environ, "DATA_MOVER_SAS"):
-        return Sas(sas.lstrip("?"))
-    if connection := _secret(environ, "DATA_MOVER_CONNECTION_STRING"):
-        return _from_connection_string(connection, location)
-    if key := _secret(environ, "DATA_MOVER_ACCOUNT_KEY"):
-        return AccountKey(location.account, key)
+    if "sig=" in query:
+        return Sas(query)
+    for prefix in prefixes:
+        if sas := _secret(environ, f"{prefix}SAS"):
+            return Sas(sas.lstrip("?"))
+        if connection := _secret(environ, f"{prefix}CONNECTION_STRING"):
+            return _from_connection_string(connection, account)
+        if key := _secret(environ, f"{prefix}ACCOUNT_KEY"):
+            return AccountKey(account, key)
     from azure.identity import DefaultAzureCredential
 
     return DefaultAzureCredential()
 
 
-def _from_connection_string(text: str, location: ContainerLocation) -> Credential:
+def _from_connection_string(text: str, account: str) -> Credential:
     from mover.store.azure_credentials import AccountKey, Sas
 
     fields = {key.strip().lower(): value for key, _, value in (part.partition("=") for part in text.split(";"))}
     if fields.get("sharedaccesssignature"):
         return Sas(fields["sharedaccesssignature"].lstrip("?"))
-    account, key = fields.get("accountname", location.account), fields.get("accountkey")
+    name, key = fields.get("accountname", account), fields.get("accountkey")
     if not key:
-        raise UsageError("the connection string has neither AccountKey nor SharedAccessSignature", location.account)
-    return AccountKey(account, key)
+        raise UsageError("the connection string has neither AccountKey nor SharedAccessSignature", account)
+    return AccountKey(name, key)
 
 
 def _secret(environ: Mapping[str, str], name: str) -> str:

@@ -32,7 +32,8 @@ def opened(url: str, environ: dict[str, str]) -> Credential:
     """The credential that was chosen."""
     import mover.store.open
 
-    return mover.store.open._credential(parse_location(url), environ)
+    location = parse_location(url)
+    return mover.store.open.find_credential(location.account, location.query, environ)
 
 
 # -- folders
