@@ -19,7 +19,7 @@ from agent.errors import CommandRefused, JobNotFound, QueueMissing
 from agent.jobs import JobLine, JobRecord, JobStore, WorkerRecord
 from agent.protocol import CONTROL_KINDS, CancelPayload, Command, Event, Payload, PoisonEntry
 from agent.queue.base import Queue, QueueService
-from agent.seal import seal_all
+from agent.seal import is_withheld, seal_all
 from agent.signing import Signer
 from mover.clock import Clock
 from mover.errors import UsageError
@@ -208,7 +208,7 @@ class Appliance:
                 kept = protocol.decode_command(bytes(entry.body)) if bytes(entry.body) != b"null" else None
             except (msgspec.MsgspecError, CommandRefused, UnicodeDecodeError):
                 kept = None
-            if kept is None or b'"withheld":true' in bytes(protocol.encode(kept)):
+            if kept is None or is_withheld(kept):
                 queue.release(taken)
                 hint = "issue it anew where it came from: its secrets, or all of it, were not kept"
                 raise UsageError("this command cannot be sent again from here", message, hint)

@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`data-mover-agent`, the worker as a process: configuration, signals, systemd, threads. What they do is `agent.worker`'s.
+"""`data-mover-agent`: arguments, configuration, signals. What the process does is `agent.process`'.
 
-Threads: one for each job at a time, one that looks for cancels, and this one, which tells that the worker lives, keeps
-house and waits for signals. SIGTERM and SIGINT end it in good order, SIGHUP reads the configuration anew.
+SIGTERM and SIGINT end it in good order, SIGHUP reads the configuration anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
 from agent.figures import parse_size
 from agent.parser import Parser
+from agent.process import Daemon
 from mover.errors import MoverError, UsageError
 
 
@@ -45,3 +47,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines += [f"  hint:  {error.hint}"] if error.hint else []
         print("\n".join(lines), file=sys.stderr)
         return error.exit_code
+
+
+def _run(argv: Sequence[str]) -> int:
+    arguments = build_parser().parse_args(argv)
+    if arguments.print_config:
+        print(configuration.default_text(), end="")
+        return 0
+
+    def load() -> Config:
+        return configuration.load(arguments.config, os.environ, _overrides(arguments))
+
+    config = load()
+    stop = threading.Event()
+    daemon = Daemon(config, os.environ, stop)
+    if arguments.check:
+        return daemon.check()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    def reload(number: int, frame: FrameType | None) -> None:
+        daemon.reload_with = load
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGHUP, reload)
+    return daemon.run(once=arguments.once)
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options of the command line by the configuration's names."""
+    found: dict[str, Any] = {}
+    if arguments.queue is not None:
+        found["queue.service"] = arguments.queue
+    if arguments.visibility is not None:
+        found["queue.visibility"] = _number("--visibility", arguments.visibility)
+    if arguments.checkpoint_seconds is not None:
+        found["worker.checkpoint"] = _number("--checkpoint-seconds", arguments.checkpoint_seconds)
+    if arguments.bandwidth is not None:
+        parse_size(arguments.bandwidth)
+        found["worker.bandwidth"] = arguments.bandwidth
+    return found
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"not a time for {option}", text, "a number of seconds") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

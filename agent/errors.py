@@ -14,8 +14,44 @@ EXIT_UNEXPECTED = 70
 """Exit code of a defect of ours (EX_SOFTWARE of sysexits.h): an exception that is no MoverError."""
 
 
+class ConfigurationError(UsageError):
+    hint_default = "`data-mover-agent --print-config` shows every option; docs/configuration.md explains them"
+
+
 class CommandRefused(UsageError):
-    """The command is not carried out: malformed, of an unknown kind, of a newer schema, or expired. Nothing was done."""
+    """The command is not carried out: malformed, of an unknown kind, of a newer schema, or expired. Nothing was done.
+
+    `command`, `job` and `reply` are the command's where it could be read, and came from someone who may command.
+    """
+
+    def __init__(self, what: str, value: object = "", hint: str = "") -> None:
+        super().__init__(what, value, hint)
+        self.command = self.job = ""
+        self.reply: str | None = None
+
+
+class Forged(CommandRefused):
+    """Not from an appliance that this worker trusts, or altered on the way."""
+
+    exit_code = 3
+    hint_default = "only the appliance whose key this worker's configuration names may command it"
+
+
+class Misaddressed(CommandRefused):
+    hint_default = "put it into the queue that it is for"
+
+
+class Expired(CommandRefused):
+    hint_default = "issue it again"
+
+
+class SealedForAnother(MoverError):
+    """A secret that another worker can open; the command may find its way there."""
+
+    exit_code = 3
+    hint_default = (
+        "seal it to the keys of the workers that are there: their `ready` events and `data-mover jobs` tell them"
+    )
 
 
 class QueueError(MoverError):

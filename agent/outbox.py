@@ -29,8 +29,15 @@ class Outbox:
     """`open_queue` gives the queue of a name, `default` is for commands that name none. Thread-safe."""
 
     def __init__(
-        self, open_queue: Callable[[str], Queue], default: str, ttl: float, clock: Clock, log: FilteringBoundLogger
+        self,
+        open_queue: Callable[[str], Queue],
+        default: str,
+        ttl: float,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        redact: Callable[[bytes], bytes] = bytes,
     ) -> None:
+        self._redact = redact
         self._open = open_queue
         self._default = default
         self._ttl = ttl
@@ -50,7 +57,7 @@ class Outbox:
 
     def deliver(self, event: Event, reply: str | None = None) -> None:
         """Returns when the queue has it; any error of the queue otherwise."""
-        self._open(reply or self._default).put(fitting(event), ttl=self._ttl)
+        self._open(reply or self._default).put(self._redact(fitting(event)), ttl=self._ttl)
         if isinstance(event, Result):
             with self._lock:
                 self._told.pop(event.command, None)

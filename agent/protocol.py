@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from agent.errors import CommandRefused
+from agent.errors import CommandRefused, Expired
 from mover.disk.changes import ChangeMap, check
 from mover.errors import MoverError, UsageError
 
@@ -236,7 +236,7 @@ def decode_command(data: bytes) -> Command:
     envelope = _decode(data, _Envelope)
     payload = _decode(envelope.payload, PAYLOADS[opening.kind], "payload")
     if envelope.expires is not None and envelope.expires <= envelope.issued:
-        raise CommandRefused("a command that expires before it is issued", envelope.id)
+        raise Expired("a command that expires before it is issued", envelope.id)
     fields = {name: getattr(envelope, name) for name in envelope.__struct_fields__}
     return Command(**(fields | {"payload": payload}))
 
@@ -244,7 +244,7 @@ def decode_command(data: bytes) -> Command:
 def check_expiry(command: Command, now: datetime) -> None:
     """CommandRefused when its time is over by more than TOLERANCE."""
     if command.expires is not None and now > command.expires + TOLERANCE:
-        raise CommandRefused("the command has expired", command.expires.isoformat(), "issue it again")
+        raise Expired("the command has expired", command.expires.isoformat(), "issue it again")
 
 
 def _decode(data: bytes | msgspec.Raw, kind: type[Any], within: str = "") -> Any:

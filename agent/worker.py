@@ -57,8 +57,6 @@ class Limits:
     shortest: float = 1.0
     longest: float = 30.0
     control: float = 1.0
-    jobs: int = 1
-    idle_exit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +110,21 @@ class Worker:
         admit: Callable[[Message, str], Command],
         now: Callable[[], float],
         reveal: Callable[[Command], Callable[[protocol.Secret], str]],
-        limits: Limits = Limits(),
+        limits: Limits,
         beat: Callable[[str], None] = lambda who: None,
+        redact: Callable[[bytes], bytes] = bytes,
     ) -> None:
         self._queues = queues
         self._jobs = jobs
         self._outbox = outbox
-        self._settings = settings
+        self.settings = settings
         self._clock = settings.clock
         self._log = log
         self._admit = admit
         self._now = now
         self._reveal = reveal
-        self._limits = limits
+        self.limits = limits
+        self._redact = redact
         self._beat = beat
         self._stop = settings.cancel
         self._running: dict[str, threading.Event] = {}  # jobs of this process, and whether each shall be cancelled
@@ -135,7 +135,7 @@ class Worker:
 
     def serve(self, who: str, *, once: bool = False) -> int:
         """Take and carry out commands until stopped: 0. With `once` until one has got its answer: that answer's exit code."""
-        pace = Pace(self._clock, shortest=self._limits.shortest, longest=self._limits.longest)
+        pace = Pace(shortest=self.limits.shortest, longest=self.limits.longest)
         while not self._stop.is_set():
             self._beat(who)
             message = self._take(self._queues.commands)
@@ -151,13 +151,13 @@ class Worker:
 
     def obey_control(self, who: str) -> None:
         """Take cancels until stopped: often while a job runs, seldom otherwise."""
-        pace = Pace(self._clock, shortest=self._limits.shortest, longest=self._limits.longest)
+        pace = Pace(shortest=self.limits.shortest, longest=self.limits.longest)
         while not self._stop.is_set():
             self._beat(who)
             message = self._take(self._queues.control)
             if message is None:
                 self._clock.wait(
-                    self._stop, min(pace.idle(), self._limits.control if self.jobs() else self._limits.longest)
+                    self._stop, min(pace.idle(), self.limits.control if self.jobs() else self.limits.longest)
                 )
                 continue
             pace.busy()
@@ -170,7 +170,7 @@ class Worker:
 
     def _take(self, queue: Queue) -> Message | None:
         try:
-            return queue.take(self._limits.visibility)
+            return queue.take(self.limits.visibility)
         except MoverError as error:
             self._log.warning("the queue does not answer", what=error.what, value=error.value)
             self._clock.wait(self._stop, BUSY_SECONDS)
@@ -196,7 +196,8 @@ class Worker:
                 return self._cancel(queue, message, command, command.payload, log)
             claimed = self._jobs.claim(self._fresh(command, message))
         except JobBusy as busy:
-            return self._wait_for_holder(queue, message, command, busy, log)
+            self._wait_for_holder(queue, message, command, busy, log)
+            return None
         except MoverError as error:
             log.warning("the job's record cannot be used: the command waits", what=error.what, value=error.value)
             self._release(queue, message, BUSY_SECONDS)
@@ -205,12 +206,12 @@ class Worker:
             log.info("the command's work was done before: answered again")
             again = msgspec.structs.replace(claimed.result, command=command.id, already=True, time=self._moment())
             return self._answer(queue, message, command.reply, again, log)
-        if claimed.record.attempts > self._limits.attempts:
+        if claimed.record.attempts > self.limits.attempts:
             return self._poison(queue, message, command, claimed, log)
         return self._work(Run(self, queue, message, command, claimed, who, log))
 
     def _fresh(self, command: Command, message: Message) -> JobRecord:
-        body = protocol.encode(withhold(command))
+        body = self._redact(protocol.encode(withhold(command)))
         now = self._moment()
         return JobRecord(
             version=VERSION,
@@ -221,7 +222,7 @@ class Worker:
             state="running",
             command=command.id,
             message=message.id,
-            worker=self._settings.worker,
+            worker=self.settings.worker,
             issued=command.issued,
             began=now,
             updated=now,
@@ -238,7 +239,7 @@ class Worker:
             status="refused",
             error=ErrorBody.of(error),
         )
-        return self._answer(queue, message, None, result, self._log)
+        return self._answer(queue, message, error.reply, result, self._log)
 
     def _cancel(
         self, queue: Queue, message: Message, command: Command, payload: CancelPayload, log: FilteringBoundLogger
@@ -414,7 +415,7 @@ class Run:
         self.command = command
         self.held = held
         self.log = log
-        self.delivery = Delivery(queue, message, worker._limits.visibility, self._clock)
+        self.delivery = Delivery(queue, message, worker.limits.visibility, self._clock)
         self.wished = threading.Event()
         self._job_lost = False
 
@@ -425,10 +426,10 @@ class Run:
 
     def execute(self) -> Result:
         worker, command = self._worker, self.command
-        settings = replace(worker._settings, reveal=worker._reveal(command))
+        settings = replace(worker.settings, reveal=worker._reveal(command))
         try:
             with (
-                Keeper(self.delivery.tick, self._clock, min(1.0, worker._limits.visibility / 10)),
+                Keeper(self.delivery.tick, self._clock, min(1.0, worker.limits.visibility / 10)),
                 Keeper(self._keep_job, self._clock, WISH_SECONDS, passing=(MoverError,)),
             ):
                 return execute(

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker's process: what it is made of, its threads, and what it says of itself.
+
+Threads: one for each job at a time, one that looks for cancels, and the main one, which tells that the worker lives, keeps house
+and waits to be stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import io
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from agent import bundle, envelope, logs, notify
+from agent.appliance import QueueNames
+from agent.config import Config
+from agent.envelope import Trust
+from agent.errors import QueueMissing, QueueUnavailable
+from agent.jobs import JobStore, WorkerRecord
+from agent.kinds.work import Work
+from agent.opening import Settings, open_metered, state_url
+from agent.outbox import Outbox
+from agent.protocol import PAYLOADS, SCHEMA, CollectLogsPayload, Command, Heartbeat, Ready, WorkerState
+from agent.queue.base import Message
+from agent.queue.open import open_service
+from agent.queue.patient import PatientService
+from agent.redaction import Redactor
+from agent.seal import Revealer, SealKey
+from agent.signing import load_public
+from agent.worker import Limits, Queues, Worker
+from mover.clock import SYSTEM, Clock
+from mover.errors import MoverError, StoreUnavailable, TargetError
+
+LOOK_SECONDS, FIRST_WAIT, TIDY_SECONDS = 1.0, 1.0, 12 * 3600.0
+
+
+class Daemon:
+    """One worker process. `reload_with`, when set, is called for a new configuration by the thread that keeps house."""
+
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], stop: threading.Event, clock: Clock = SYSTEM
+    ) -> None:
+        self.reload_with: Callable[[], Config] | None = None
+        self._config = config
+        self._environ = environ
+        self._stop = stop
+        self._clock = clock
+        self._redactor = Redactor()
+        self._redactor.learn_environment(environ)
+        self._recent: deque[str] = deque(maxlen=5000)
+        self._log = logs.set_up(config["log.level"], config["log.format"], self._noted, clock=clock)
+        self._key = SealKey.load(config["trust.seal_key"]) if config["trust.seal_key"] else SealKey.generate()
+        self._trust = Trust.of(*(load_public(text) for text in config["trust.appliance_keys"]))
+        self._state: WorkerState = "starting"
+        self._since = self._told_at = float("-inf")
+        self._tidied_at = float("-inf")
+
+    def _noted(self, logger: object, name: str, event: MutableMapping[str, Any]) -> Any:
+        """The one redaction of the log; what passed it is kept for a support bundle."""
+        redacted = self._redactor(logger, name, event)
+        self._recent.append(msgspec.json.encode(redacted).decode())
+        return redacted
+
+    # -- assembling
+
+    def _open(self) -> None:
+        """Services, stores and the worker; nothing is asked of them yet."""
+        config, clock = self._config, self._clock
+        names = QueueNames.of(config["queue.name"])
+        self._events = config["queue.events"] or names.events
+        self._service = PatientService(
+            open_service(config["queue.service"], self._environ, clock),
+            clock,
+            patience=config["queue.patience"],
+            cancel=self._stop,
+        )
+        self._settings = Settings(
+            worker=config["worker.name"],
+            environ=self._environ,
+            clock=clock,
+            checkpoint_seconds=config["worker.checkpoint"],
+            bandwidth=config["worker.bandwidth"],
+            cancel=self._stop,
+            memory=config["worker.memory"] // config["worker.jobs"],
+            collect_logs=self._collect_logs,
+        )
+        url = config["state.url"] or state_url(config["queue.service"])
+        self._store, _ = open_metered(url, self._settings, config["queue.patience"])
+        self._jobs = JobStore(self._store, clock)
+        self._queues = Queues(*(self._service.queue(name) for name in (names.commands, names.control, names.poison)))
+        self._outbox = Outbox(
+            self._service.queue, self._events, config["queue.events_ttl"], clock, self._log, self._redactor.data
+        )
+        revealer = Revealer(
+            self._environ, self._key, allow_clear=config.allows_clear_secrets, learned=self._redactor.learn
+        )
+        self._notify = notify.notifier(self._environ)
+        self._watchdog = notify.Watchdog(clock, self._notify, notify.watchdog_seconds(self._environ))
+        self._worker = Worker(
+            self._queues,
+            self._jobs,
+            self._outbox,
+            self._settings,
+            self._log,
+            admit=self._admit,
+            now=self._service.now,
+            reveal=revealer.of,
+            limits=_limits(config),
+            beat=self._watchdog.beat,
+            redact=self._redactor.data,
+        )
+
+    def _admit(self, message: Message, queue: str) -> Command:
+        return envelope.admit(
+            message.body, self._trust, self._fetch, queue=queue, now=self._service.now(), delivery=message.deliveries
+        )
+
+    def _fetch(self, claim: envelope.Claim) -> bytes:
+        return bytes(self._store.read(claim.name, 0, claim.size))
+
+    def _close(self) -> None:
+        self._store.close()
+        self._service.close()
+
+    # -- running
+
+    def run(self, *, once: bool = False) -> int:
+        """Until stopped. The exit code: 0, or with `once` that of the one command's answer."""
+        self._open()
+        codes: list[int] = []
+        try:
+            if not self._get_ready():
+                return 0
+            if self._notify is not None:
+                self._notify("READY=1")
+            threads = [threading.Thread(target=self._obey_control, name="control")]
+            for number in range(self._config["worker.jobs"]):
+                threads.append(  # noqa: PERF401
+                    threading.Thread(target=self._serve, args=(f"job-{number}", once, codes), name=f"job-{number}")
+                )
+            for thread in threads:
+                thread.start()
+            self._keep_house(threads[1:], once)
+            self._tell("stopping")
+            if self._notify is not None:
+                self._notify("STOPPING=1")
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+            self._withdraw()
+        finally:
+            self._close()
+        self._log.info("stopped")
+        return codes[0] if codes else 0
+
+    def _get_ready(self) -> bool:
+        """Queues there, state store reachable, and said so; asked again until then. False: told to stop before."""
+        wait = FIRST_WAIT
+        while not self._stop.is_set():
+            try:
+                for queue in (
+                    self._queues.commands,
+                    self._queues.control,
+                    self._queues.poison,
+                    self._service.queue(self._events),
+                ):
+                    queue.ensure()
+                self._tell("idle")
+                self._outbox.deliver(
+                    Ready(
+                        time=self._moment(),
+                        worker=self._settings.worker,
+                        queue=self._config["queue.name"],
+                        version=importlib.metadata.version("data-mover"),
+                        schema=SCHEMA,
+                        kinds=tuple(PAYLOADS),
+                        seal=self._key.public,
+                    )
+                )
+                self._log.info("ready", worker=self._settings.worker, queue=self._service.where)
+                return True
+            except (QueueUnavailable, StoreUnavailable) as error:
+                self._state = "recovering"
+                self._log.warning("not ready: a service does not answer", what=error.what, value=error.value)
+                self._clock.wait(self._stop, wait)
+                wait = min(60.0, wait * 2)
+        return False
+
+    def _serve(self, who: str, once: bool, codes: list[int]) -> None:
+        try:
+            code = self._worker.serve(who, once=once)
+            if once:
+                codes.append(code)
+        finally:
+            self._watchdog.forget(who)
+
+    def _obey_control(self) -> None:
+        try:
+            self._worker.obey_control("control")
+        finally:
+            self._watchdog.forget("control")
+
+    def _keep_house(self, servers: list[threading.Thread], once: bool) -> None:
+        """Until stopped, or no thread serves any more: heartbeat, watchdog, reload, old records, idle exit."""
+        while any(thread.is_alive() for thread in servers):
+            pause = min(LOOK_SECONDS, self._watchdog.seconds / 3) if self._watchdog.seconds else LOOK_SECONDS
+            if self._clock.wait(self._stop, 0.05 if once else pause):
+                return
+            self._watchdog.feed()
+            if self.reload_with is not None:
+                self._reload(self.reload_with)
+            jobs = self._worker.jobs()
+            self._tell("busy" if jobs else "idle")
+            now = self._clock.monotonic()
+            if now - self._tidied_at > TIDY_SECONDS:
+                self._tidied_at = now
+                self._tidy()
+            idle = self._config["worker.idle_exit"]
+            if idle and not jobs and now - self._worker.idle_since >= idle:
+                self._log.info("nothing to do: the worker ends", idle=idle)
+                return
+
+    def _reload(self, load: Callable[[], Config]) -> None:
+        self.reload_with = None
+        if self._notify is not None:
+            self._notify("RELOADING=1")
+        try:
+            self._config, applied, restart = self._config.reloaded(load())
+            self._worker.limits = _limits(self._config)
+            self._settings = dataclasses.replace(
+                self._settings,
+                checkpoint_seconds=self._config["worker.checkpoint"],
+                bandwidth=self._config["worker.bandwidth"],
+                memory=self._config["worker.memory"] // self._config["worker.jobs"],
+            )
+            self._worker.settings = self._settings
+            self._log.info("configuration read anew", applied=applied, needs_restart=restart)
+        except MoverError as error:
+            self._log.error("the new configuration is not used", what=error.what, value=error.value, hint=error.hint)
+        if self._notify is not None:
+            self._notify("READY=1")
+
+    def _tell(self, state: WorkerState) -> None:
+        """Heartbeat: when the state changes, and now and then."""
+        now = self._clock.monotonic()
+        changed = state != self._state
+        if not changed and now - self._told_at < self._config["state.heartbeat"]:
+            return
+        if changed:
+            self._state, self._since = state, self._service.now()
+        self._told_at = now
+        moment, since = self._moment(), datetime.fromtimestamp(max(0.0, self._since), UTC)
+        jobs = self._worker.jobs()
+        if self._notify is not None:
+            self._notify(f"STATUS={state}{': ' + ', '.join(jobs) if jobs else ''}")
+        self._outbox.send(Heartbeat(time=moment, worker=self._settings.worker, state=state, since=since, jobs=jobs))
+        record = WorkerRecord(
+            version=1,
+            worker=self._settings.worker,
+            state=state,
+            since=since,
+            updated=moment,
+            seal=self._key.public,
+            queue=self._config["queue.name"],
+            release=importlib.metadata.version("data-mover"),
+            jobs=jobs,
+        )
+        try:
+            self._jobs.publish(record)
+        except MoverError as error:
+            if self._state in ("starting", "idle") and changed and isinstance(error, StoreUnavailable):
+                self._state = "recovering"
+                raise
+            self._log.warning("the worker's record could not be written", what=error.what, value=error.value)
+
+    def _withdraw(self) -> None:
+        try:
+            self._jobs.withdraw(self._settings.worker)
+        except MoverError:
+            pass  # it grows old and is tidied away
+
+    def _tidy(self) -> None:
+        try:
+            removed = self._jobs.tidy(self._moment() - timedelta(seconds=self._config["state.records_kept"]))
+        except MoverError as error:
+            self._log.warning("old records could not be removed", what=error.what, value=error.value)
+            return
+        if removed:
+            self._log.info("old records removed", count=removed)
+
+    def _moment(self) -> datetime:
+        return datetime.fromtimestamp(self._service.now(), UTC)
+
+    # -- collect-logs, --check
+
+    def _collect_logs(self, work: Work, payload: CollectLogsPayload) -> None:
+        state = {"worker": self._settings.worker, "state": self._state, "jobs": self._worker.jobs()}
+        out = io.BytesIO()
+        members = bundle.write(
+            out,
+            configuration=self._config.shown(),
+            state=state,
+            log_lines=list(self._recent),
+            redact=self._redactor.data,
+            now=int(self._service.now()),
+        )
+        data = out.getvalue()
+        if payload.to is not None:
+            try:
+                with open(payload.to, "xb") as file:
+                    file.write(data)
+            except OSError as error:
+                raise TargetError("the support bundle cannot be written", f"{payload.to}: {error.strerror}") from None
+            work.outcome.details["file"] = payload.to
+        else:
+            name = f"bundles/{secrets.token_hex(16)}"
+            self._store.put(name, [data])
+            work.outcome.details["object"] = name
+        work.outcome.details["members"] = ", ".join(members)
+        work.outcome.statistics["size"] = float(len(data))
+
+    def check(self) -> int:
+        """Print what the configuration means and whether what it names answers; the exit code of the first failure."""
+        self._open()
+        codes = []
+        try:
+            for what, ask in (
+                (f"queue service {self._service.where}", lambda: self._queues.commands.length()),
+                ("state store", lambda: next(iter(self._store.list("workers/")), None)),
+            ):
+                try:
+                    ask()
+                    print(f"ok: {what}")
+                except QueueMissing:
+                    print(f"ok: {what} (the queue {self._config['queue.name']} is not there yet)")
+                except MoverError as error:
+                    print(f"failed: {what}: {error}")
+                    codes.append(error.exit_code)
+        finally:
+            self._close()
+        signed = (
+            f"{len(self._trust.keys)} appliance key(s)"
+            if self._trust
+            else "whoever can write to the queue: trust.appliance_keys is empty"
+        )
+        print(f"obeys: {signed}")
+        print(f"secrets in the clear: {'taken' if self._config.allows_clear_secrets else 'refused'}")
+        return codes[0] if codes else 0
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        visibility=config["queue.visibility"],
+        attempts=config["queue.deliveries"],
+        shortest=config["queue.poll_shortest"],
+        longest=config["queue.poll_longest"],
+        control=config["queue.control_poll"],
+    )

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place where secrets leave what a worker says: logs, events, records, bundles, exceptions.
+
+Known secrets (each is learned when it is revealed or read from the environment) are replaced wherever they stand, also in Base64
+and percent-encoded; so is what is a secret whatever it holds: signatures of SAS, account keys, bearer tokens, private keys.
+Secrets under SHORTEST characters are not looked for: they would mangle every text. Thread-safe.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+from urllib.parse import quote
+
+SHORTEST = 6
+HIDDEN = "***"
+_PATTERNS = (
+    (re.compile(r"(?i)\b(sig=)[^&\s\"'<>\\]+"), rf"\1{HIDDEN}"),
+    (re.compile(r"(?i)\b(AccountKey=|SharedAccessSignature=)[^;\s\"'\\]+"), rf"\1{HIDDEN}"),
+    (re.compile(r"(?i)\b(Bearer |SharedKey [a-z0-9]+:)[A-Za-z0-9+/=._~-]+"), rf"\1{HIDDEN}"),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
+)
+_HINT = re.compile(r"(?i)sig=|AccountKey|SharedAccess|Bearer |SharedKey |PRIVATE KEY")
+
+
+class Redactor:
+    """A structlog processor, too: `redactor(logger, name, event)`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: set[str] = set()
+        self._expression: re.Pattern[str] | None = None
+
+    def learn(self, secret: str) -> None:
+        """From now on this text is shown nowhere."""
+        if len(secret) < SHORTEST:
+            return
+        forms = {secret, quote(secret, safe=""), quote(secret), base64.b64encode(secret.encode()).decode().rstrip("=")}
+        forms |= {line for line in secret.splitlines() if len(line) >= SHORTEST}
+        with self._lock:
+            if forms <= self._known:
+                return
+            self._known |= forms
+            longest_first = sorted(self._known, key=len, reverse=True)
+            self._expression = re.compile("|".join(map(re.escape, longest_first)))
+
+    def learn_environment(self, environ: Mapping[str, str]) -> None:
+        """The values of the variables that hold secrets."""
+        for name, value in environ.items():
+            if name.startswith("DATA_MOVER_") and name.endswith(
+                ("PASSWORD", "SAS", "CONNECTION_STRING", "ACCOUNT_KEY")
+            ):
+                self.learn(value)
+                for part in re.split("[;&]", value):
+                    key, _, secret = part.partition("=")
+                    if key.lower() in ("sig", "accountkey", "sharedaccesssignature"):
+                        self.learn(secret)
+
+    def text(self, text: str) -> str:
+        if self._expression is not None:
+            text = self._expression.sub(HIDDEN, text)
+        if _HINT.search(text):
+            for pattern, instead in _PATTERNS:
+                text = pattern.sub(instead, text)
+        return text
+
+    def value(self, value: Any) -> Any:
+        """The same value with every text in it redacted; other types than the plain ones become redacted text."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, bool | int | float) or value is None:
+            return value
+        if isinstance(value, Mapping):
+            return {self.text(str(key)): self.value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.value(item) for item in value]
+        if isinstance(value, bytes):
+            return self.text(value.decode(errors="replace"))
+        return self.text(str(value))
+
+    def data(self, data: bytes) -> bytes:
+        """JSON, or any text in UTF-8."""
+        return self.text(data.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+
+    def __call__(self, logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: self.value(item) for key, item in event.items()}
