@@ -89,6 +89,9 @@ def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[str, A
     values["worker.name"] = (
         values["worker.name"] or environ.get("DATA_MOVER_WORKER", "") or f"{os.uname().nodename}-{os.getpid()}"
     )
+    for name, azure, local in (("queue.poll_shortest", 1.0, 0.2), ("queue.poll_longest", 30.0, 0.5)):
+        if values[name] is None:
+            values[name] = azure if Config(values, where).is_azure else local
     config = Config(values, where)
     _check(config)
     return config

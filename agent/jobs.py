@@ -52,7 +52,8 @@ State = Literal["running", "waiting", "ended"]
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`state` waiting: begun, given back, a worker will go on. `command` and `message` are of the newest delivery, `done_commands`
-    the ids of those whose work has ended. `attempts` counts beginnings without an orderly end since the last one; `retries`
+    the ids of those whose work has ended. `asked`: when the queue took the command, by the queue's clock, as all that it is
+    compared with. `attempts` counts beginnings without an orderly end since the last one; `retries`
     those that ended in an error that passes. `body`: the command, its secrets withheld."""
 
     version: int
@@ -64,7 +65,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: str
     message: str
     worker: str
-    issued: datetime
+    asked: datetime
     began: datetime
     updated: datetime
     attempts: int = 0
@@ -78,11 +79,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CancelWish(msgspec.Struct, frozen=True, kw_only=True):
-    """`issued`: a command of the job that was issued later is a new wish, and stands."""
+    """`asked`: when the queue took it. A command of the job that came later is a new wish, and stands."""
 
     version: int
     target: str
-    issued: datetime
+    asked: datetime
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,7 +280,7 @@ class JobStore:
         if there.job != fresh.job:
             raise Damaged("a job's record is of another job", name)
         if there.state == "ended" and there.result is not None:
-            again = fresh.command not in there.done_commands and fresh.issued > there.issued
+            again = fresh.command not in there.done_commands and fresh.asked >= there.asked
             if not again or there.result.status in ("success", "warning"):
                 self.store.release_lease(name, lease)
                 return Ended(there, there.result)
@@ -293,7 +294,7 @@ class JobStore:
             subject=fresh.subject,
             body=fresh.body,
             worker=fresh.worker,
-            issued=max(fresh.issued, there.issued),
+            asked=there.asked if same else max(fresh.asked, there.asked),
             updated=fresh.updated,
             result=None,
             progress=None,
@@ -304,9 +305,9 @@ class JobStore:
 
     # -- cancelling
 
-    def cancel(self, target: str, issued: datetime) -> None:
-        """Commands of the job that were issued until then shall end."""
-        wish = CancelWish(version=VERSION, target=target, issued=issued)
+    def cancel(self, target: str, asked: datetime) -> None:
+        """Commands of the job that came until then shall end."""
+        wish = CancelWish(version=VERSION, target=target, asked=asked)
         name, data = CANCELS + digest(target), msgspec.json.encode(wish)
         while True:
             try:
@@ -316,22 +317,22 @@ class JobStore:
                 pass
             try:
                 found = self.store.read_record(name)
-                if _decode(found.data, CancelWish, name).issued >= issued:
+                if _decode(found.data, CancelWish, name).asked >= asked:
                     return
                 self.store.replace_record(name, data, {}, etag=found.etag, lease=None)
                 return
             except (ConditionFailed, ObjectNotFound):
                 continue
 
-    def is_cancelled(self, job: str, issued: datetime) -> bool:
-        """Whether somebody wishes that this job, by a command issued then, ends."""
+    def is_cancelled(self, job: str, asked: datetime) -> bool:
+        """Whether somebody wishes that this job, by a command that came then, ends; in the same second the wish was later."""
         name = CANCELS + digest(job)
         try:
             found = self.store.read_record(name)
         except ObjectNotFound:
             return False
         wish = _decode(found.data, CancelWish, name)
-        return wish.target == job and wish.issued >= issued
+        return wish.target == job and wish.asked >= asked
 
     # -- looking
 
@@ -408,7 +409,7 @@ def _last_word(prefix: str, data: bytes, name: str) -> datetime:
         record = decode_record(data, name)
         return record.updated if record.state == "ended" else datetime.max.replace(tzinfo=UTC)
     if prefix == CANCELS:
-        return _decode(data, CancelWish, name).issued
+        return _decode(data, CancelWish, name).asked
     return _decode(data, WorkerRecord, name).updated
 
 

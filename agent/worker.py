@@ -223,7 +223,7 @@ class Worker:
             command=command.id,
             message=message.id,
             worker=self.settings.worker,
-            issued=command.issued,
+            asked=datetime.fromtimestamp(message.inserted, UTC),
             began=now,
             updated=now,
             body=msgspec.Raw(body if len(body) <= KEPT_COMMAND_BYTES else b"null"),
@@ -244,7 +244,7 @@ class Worker:
     def _cancel(
         self, queue: Queue, message: Message, command: Command, payload: CancelPayload, log: FilteringBoundLogger
     ) -> Result | None:
-        self._jobs.cancel(payload.target, command.issued)
+        self._jobs.cancel(payload.target, datetime.fromtimestamp(message.inserted, UTC))
         with self._lock:
             if payload.target in self._running:
                 self._running[payload.target].set()
@@ -427,6 +427,7 @@ class Run:
     def execute(self) -> Result:
         worker, command = self._worker, self.command
         settings = replace(worker.settings, reveal=worker._reveal(command))
+        self._look_for_wish()
         try:
             with (
                 Keeper(self.delivery.tick, self._clock, min(1.0, worker.limits.visibility / 10)),
@@ -455,8 +456,15 @@ class Run:
         except SessionLost:
             self._job_lost = True
             return
-        if not self.wished.is_set() and self._worker._jobs.is_cancelled(self.command.job, self.command.issued):
-            self.wished.set()
+        self._look_for_wish()
+
+    def _look_for_wish(self) -> None:
+        """Somebody may wish that the job ends, from before it began on."""
+        try:
+            if not self.wished.is_set() and self._worker._jobs.is_cancelled(self.command.job, self.held.record.asked):
+                self.wished.set()
+        except MoverError as error:
+            self.log.warning("it cannot be seen whether the job shall be cancelled", what=error.what)
 
     def _cancelled(self) -> bool:
         self._worker._beat(self._who)

@@ -27,9 +27,8 @@ from agent.protocol import (
     Secret,
     encode,
 )
-from agent.queue_sqlite import SqliteQueue
 from agent.verbs import Surroundings
-from agent.verbs.queue import follow
+from agent.verbs.queue import appliance_for, follow
 from agent.verbs.target import make_command
 from mover.clock import Clock
 from mover.errors import Cancelled, MoverError
@@ -73,7 +72,10 @@ class Story:
         """All of it; true when every check passed."""
         check_tools()
         self._make()
-        self._queue = SqliteQueue(self.folder / "queue.db", self.clock)
+        with appliance_for(str(self.folder / "queue.db"), self._around, create=True) as self._appliance:
+            return self._play()
+
+    def _play(self) -> bool:
         try:
             first = self._worker("worker-1")
             self._backup("1", "full backup")
@@ -90,7 +92,6 @@ class Story:
         finally:
             for worker in self._workers:
                 worker.stop()
-            self._queue.close()
         files = (self.folder / "repository").rglob("*")
         self.report.stored = sum(path.stat().st_size for path in files if path.is_file())
         return self.report.passed
@@ -220,12 +221,11 @@ class Story:
         return make_command(kind, job, payload, self.clock)
 
     def _submit(self, command: Command) -> Command:
-        self._queue.put(encode(command), command=command.id, job=command.job)
-        return command
+        return self._appliance.submit(encode(command))
 
     def _follow(self, what: str, command: Command) -> Result:
         """The command's result; CheckFailed when it is an error, WorkerEnded when nobody is there to carry it out."""
-        result = follow(self._queue, [command.job], self._around, self._workers[-1].check)[0]
+        result = follow(self._appliance, [command.job], self._around, self._workers[-1].check)[0]
         if result.error is not None:
             raise CheckFailed(f"{what} failed: {result.error.what}", result.error.value, result.error.hint)
         return result

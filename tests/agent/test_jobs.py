@@ -53,7 +53,7 @@ def fresh(
         command=command,
         message=message,
         worker=worker,
-        issued=NOW + timedelta(seconds=at),
+        asked=NOW + timedelta(seconds=at),
         began=NOW,
         updated=NOW,
         body=msgspec.Raw(b'{"kind":"backup"}'),

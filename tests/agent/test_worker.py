@@ -1,109 +1,144 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's loop in this process: answers, renewals, lost messages, a session that another worker holds."""
+"""The worker in this process, on SQLite and on Azurite: answers, renewals, lost messages, doubles, cancels, outages, poison."""
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from agent import envelope
 from agent import worker as worker_module
-from agent.errors import QueueError, StaleReceipt
+from agent.appliance import QueueNames
+from agent.envelope import Trust
+from agent.errors import QueueUnavailable, StaleReceipt
 from agent.execute import execute
+from agent.jobs import Ended
 from agent.opening import Settings
-from agent.protocol import Accepted, Command, LogItem, Result, decode_command
-from agent.queue_sqlite import Message, SqliteQueue
-from agent.worker import Worker
-from mover.errors import SessionBusy
+from agent.protocol import (
+    Accepted,
+    BackupPayload,
+    Command,
+    Disk,
+    LogItem,
+    RepositoryReference,
+    Result,
+    Secret,
+    TestConnectionPayload,
+    encode,
+)
+from agent.queue.azure import AzureQueueService
+from agent.queue.base import Message, Queue, QueueService
+from agent.queue.sqlite import SqliteQueueService
+from agent.signing import Signer
+from mover.errors import MoverError, SessionBusy, StoreUnavailable
 from mover.repository import record
 from mover.repository.repository import Repository
 from mover.repository.session import Session
+from mover.store.azure_credentials import AccountKey
+from mover.store.base import Store
 from mover.store.local import LocalStore
-from tests.agent.conftest import Place
+from mover.store.open import open_store
+from tests.agent.conftest import PASSWORD, Place
+from tests.agent.rig import QUICK, Rig, changed
 from tests.agent.waiting import wait_for
+from tests.azurite import Azurite
+from tests.mover.store.test_azure import make_container
 
-Execute = Callable[..., Result]
-
-
-class Logs(list[dict[str, Any]]):
-    """A structlog logger that keeps its lines."""
-
-    def bind(self, **_: object) -> Logs:
-        return self
-
-    def info(self, event: str, **values: object) -> None:
-        self.append({"event": event, **values})
-
-    warning = error = info
+KINDS = ["sqlite", pytest.param("azurite", marks=pytest.mark.azurite)]
 
 
-@pytest.fixture
-def queue(place: Place) -> Iterator[SqliteQueue]:
+@pytest.fixture(params=KINDS)
+def rig(request: pytest.FixtureRequest, place: Place) -> Iterator[Rig]:
+    """A repository in a folder; queue and state on SQLite and a folder, or on Azurite."""
     place.repo()
-    made = SqliteQueue(place.queue)
+    service: QueueService
+    state: Store
+    names = None
+    if request.param == "sqlite":
+        service, state = SqliteQueueService(place.queue), LocalStore(place.folder / "state")
+    else:
+        azurite: Azurite = request.getfixturevalue("azurite")
+        names = QueueNames.of(f"q-{uuid.uuid4().hex[:20]}")
+        key = AccountKey(azurite.account_name, azurite.account_key)
+        service = AzureQueueService(azurite.queue_url, key)
+        state = open_store(make_container(azurite), {"DATA_MOVER_ACCOUNT_KEY": azurite.account_key})
+    made = Rig(service, state, names=names)
     yield made
-    made.close()
+    state.close()
+    service.close()
 
 
-def submit(place: Place, queue: SqliteQueue, job: str = "j1", *words: object) -> Command:
-    body = place.back_up("--print-command", "--job", job, *words).out.encode()
-    command = decode_command(body)
-    queue.put(body, command=command.id, job=job)
-    return command
+def command(place: Place, job: str = "j1", **fields: object) -> bytes:
+    return changed(place.back_up("--print-command", "--job", job).out, **fields)
 
 
-def make_worker(queue: SqliteQueue, visibility: float = 30, stop: threading.Event | None = None) -> tuple[Worker, Logs]:
-    logs = Logs()
-    settings = Settings(worker="w1", cancel=stop or threading.Event())
-    return Worker(queue, settings, logs, visibility=visibility), logs  # type: ignore[arg-type]
+def points(place: Place) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = place.dm("points", "--json").document["points"]
+    return found
 
 
-def results(queue: SqliteQueue, job: str = "j1") -> list[Result]:
-    return [event for _, event in queue.events(job) if isinstance(event, Result)]
-
-
-@contextmanager
-def running(place: Place, visibility: float = 30) -> Iterator[threading.Event]:
-    """A worker in a thread, with a connection of its own, until the block ends or the event is set."""
-    mine, stop = SqliteQueue(place.queue), threading.Event()
-    worker, _ = make_worker(mine, visibility, stop)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield stop
-    finally:
-        stop.set()
-        thread.join()
-        mine.close()
-
-
-def test_a_command_is_carried_out_and_answered(place: Place, queue: SqliteQueue) -> None:
-    command = submit(place, queue)
-    worker, logs = make_worker(queue)
-    assert worker.run(once=True) == 0
-    events = [event for _, event in queue.events("j1")]
+def test_a_command_is_carried_out_and_answered(place: Place, rig: Rig) -> None:
+    sent = rig.submit(command(place))
+    assert rig.worker().serve("w", once=True) == 0
+    events = rig.events()
     assert isinstance(events[0], Accepted)
-    assert results(queue) == events[-1:]
-    assert (events[-1].command, results(queue)[0].status) == (command.id, "success")
-    assert not queue.waiting("j1")
-    assert [line["event"] for line in logs] == ["ready", "command taken", "command done"]
+    assert isinstance(events[-1], Result)
+    assert (events[-1].command, events[-1].status) == (sent.id, "success")
+    assert rig.waiting() == 0
+    done = rig.jobs.read("j1")
+    assert done is not None
+    assert (done.state, done.result) == ("ended", events[-1])
+    assert [line["event"] for line in rig.logs] == ["command taken", "command done"]
 
 
-def test_a_command_delivered_twice_is_done_once(place: Place, queue: SqliteQueue) -> None:
-    submit(place, queue)
-    submit(place, queue)
-    worker, _ = make_worker(queue)
-    worker.run(once=True)
-    worker.run(once=True)
-    first, second = results(queue)
-    assert not first.already
-    assert second.already
-    assert first.point == second.point
-    assert len(place.dm("points", "--json").document["points"]) == 1
+def test_a_command_put_twice_is_done_once(place: Place, rig: Rig) -> None:
+    body = command(place)
+    rig.submit(body)
+    rig.submit(body)
+    worker = rig.worker()
+    worker.serve("w", once=True)
+    worker.serve("w", once=True)
+    first, second = rig.results()
+    assert (first.already, second.already, first.point) == (False, True, second.point)
+    assert len(points(place)) == 1
+
+
+def test_two_copies_at_two_workers_at_once(place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = command(place)
+    rig.submit(body)
+    rig.submit(body)
+    both = threading.Event()
+    instead(monkeypatch, lambda cancelled: both.wait(60) and None)
+    with rig.running("w1"), rig.running("w2"):
+        wait_for(lambda: [line for line in rig.logs if "put twice" in line["event"]])
+        both.set()
+        results = wait_for(rig.results)
+    assert [(r.status, r.already) for r in results] == [("success", False)]
+    assert rig.waiting() == 0
+    assert len(points(place)) == 1
+
+
+def test_a_job_asked_for_again_is_answered_and_a_failed_one_is_tried_again(place: Place, rig: Rig) -> None:
+    first = json.loads(command(place))
+    place.image.rename(place.image.with_suffix(".away"))
+    rig.submit(json.dumps(first))
+    worker = rig.worker()
+    assert worker.serve("w", once=True) == 1
+    rig.submit(json.dumps(first))  # the same command: answered as before, not tried again
+    place.image.with_suffix(".away").rename(place.image)
+    assert worker.serve("w", once=True) == 1
+    again = command(place)  # a new command of the same job
+    rig.submit(again)
+    assert worker.serve("w", once=True) == 0
+    assert [(r.status, r.already) for r in rig.results()] == [("failed", False), ("failed", True), ("success", False)]
 
 
 @pytest.mark.parametrize(
@@ -112,49 +147,47 @@ def test_a_command_delivered_twice_is_done_once(place: Place, queue: SqliteQueue
         (b"{", "a command is not JSON"),
         (json.dumps({"schema": 9, "kind": "backup"}).encode(), "a command of a schema that this release does not know"),
         (json.dumps({"schema": 1, "kind": "dance"}).encode(), "a command of an unknown kind"),
-        (b"[" * 100_000, "a command is malformed"),
+        (b"[" * 40_000, "a command is malformed"),
+        (b"DMC1 {}", "a command's envelope is malformed"),
     ],
 )
-def test_what_cannot_be_understood_is_answered_and_gone(queue: SqliteQueue, body: bytes, what: str) -> None:
-    queue.put(body, command="c1", job="j1")
-    worker, _ = make_worker(queue)
-    assert worker.run(once=True) == 2
-    answer = results(queue)[0]
+def test_what_cannot_be_understood_is_answered_and_gone(rig: Rig, body: bytes, what: str) -> None:
+    rig.service.queue(rig.names.commands).put(body)
+    assert rig.worker().serve("w", once=True) == 2
+    (answer,) = rig.results()
     assert answer.error is not None
-    assert (answer.command, answer.status, answer.error.what) == ("c1", "failed", what)
+    assert (answer.status, answer.error.what) == ("refused", what)
     assert answer.error.hint
-    assert not queue.waiting("j1")
+    assert rig.waiting() == 0
+    assert list(rig.jobs.lines()) == []
 
 
-def test_a_command_that_was_begun_in_time_is_gone_on_with_after_its_time(place: Place, queue: SqliteQueue) -> None:
-    command = place.back_up("--print-command", "--job", "j1").document
-    command |= {"issued": "2020-01-01T00:00:00Z", "expires": "2020-01-02T00:00:00Z"}
-    for _ in range(2):
-        queue.put(json.dumps(command).encode(), command="c1", job="j1")
+def test_a_command_that_was_begun_in_time_is_gone_on_with_after_its_time(place: Place, rig: Rig) -> None:
+    rig.submit(command(place, issued="2020-01-01T00:00:00Z", expires="2020-01-02T00:00:00Z"))
+    queue = rig.service.queue(rig.names.commands)
     begun = queue.take(60)
     assert begun is not None
     queue.release(begun)
-    worker, _ = make_worker(queue)
-    assert worker.run(once=True) == 0
-    assert worker.run(once=True) == 2
+    assert rig.worker().serve("w", once=True) == 0
+    rig.submit(command(place, "j2", issued="2020-01-01T00:00:00Z", expires="2020-01-02T00:00:00Z"))
+    assert rig.worker().serve("w", once=True) == 2
+    answer = rig.results()[-1]
+    assert (answer.status, answer.job) == ("refused", "j2")
 
 
-def test_an_error_is_the_answer_with_its_exit_code(place: Place, queue: SqliteQueue) -> None:
-    submit(place, queue)
+def test_an_error_is_the_answer_with_its_exit_code(place: Place, rig: Rig) -> None:
+    rig.submit(command(place))
     (place.folder / "repository" / "repository.json").unlink()
-    worker, _ = make_worker(queue)
-    assert worker.run(once=True) == 4
-    error = results(queue)[0].error
+    assert rig.worker().serve("w", once=True) == 4
+    error = rig.results()[0].error
     assert error is not None
     assert (error.what, error.type) == ("there is no repository", "RepositoryNotFound")
-    assert not queue.waiting("j1")
+    assert rig.waiting() == 0
 
 
-def test_a_defect_is_answered_and_the_worker_goes_on(
-    place: Place, queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submit(place, queue)
-    submit(place, queue, "j2")
+def test_a_defect_is_answered_and_the_worker_goes_on(place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.submit(command(place))
+    rig.submit(command(place, "j2"))
     calls: list[int] = []
 
     def broken_once(*arguments: Any, **options: Any) -> Result:
@@ -164,16 +197,16 @@ def test_a_defect_is_answered_and_the_worker_goes_on(
         return execute(*arguments, **options)
 
     monkeypatch.setattr(worker_module, "execute", broken_once)
-    worker, logs = make_worker(queue)
-    assert worker.run(once=True) == 70
-    assert worker.run(once=True) == 0
-    error = results(queue)[0].error
+    worker = rig.worker()
+    assert worker.serve("w", once=True) == 70
+    assert worker.serve("w", once=True) == 0
+    error = rig.results()[0].error
     assert error is not None
     assert (error.value, error.exit_code) == ("ZeroDivisionError", 70)
-    assert "a secret" not in repr(error) + repr(logs)
+    assert "a secret" not in repr(error) + repr(rig.logs)
 
 
-# -- keeping the message --------------------------------------------------------------------------------------------
+# -- keeping the message and the job --------------------------------------------------------------------------------
 
 
 def instead(monkeypatch: pytest.MonkeyPatch, work: Callable[[Callable[[], bool]], None]) -> None:
@@ -186,116 +219,403 @@ def instead(monkeypatch: pytest.MonkeyPatch, work: Callable[[Callable[[], bool]]
     monkeypatch.setattr(worker_module, "execute", run)
 
 
-def test_the_message_is_kept_invisible_for_as_long_as_the_job_takes(
-    place: Place, queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch
+@dataclass
+class Faults:
+    """What a wrapped queue does to renewals: `error` is raised while it is set; `renewed` counts."""
+
+    error: MoverError | None = None
+    renewed: int = 0
+
+
+class FaultyService(QueueService):
+    """The rig's service, its command queue under `faults`."""
+
+    def __init__(self, inner: QueueService, faults: Faults) -> None:
+        self._inner, self._faults = inner, faults
+
+    @property
+    def where(self) -> str:
+        return self._inner.where
+
+    def queue(self, name: str) -> Queue:
+        queue, faults = self._inner.queue(name), self._faults
+        renew = queue.renew
+
+        def faulty(message: Message, visibility: float) -> Message:
+            faults.renewed += 1
+            if faults.error is not None:
+                raise faults.error
+            return renew(message, visibility)
+
+        queue.renew = faulty  # type: ignore[method-assign]
+        return queue
+
+    def now(self) -> float:
+        return self._inner.now()
+
+    def close(self) -> None:
+        pass
+
+
+SHORT = replace(QUICK, visibility=3.0)
+
+
+def test_the_message_is_kept_for_as_long_as_the_job_takes(
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit(place, queue)
-    renewals: list[Message] = []
-    renew = queue.renew
-    monkeypatch.setattr(
-        queue, "renew", lambda message, visibility: renewals.append(renew(message, visibility)) or renewals[-1]
-    )
-    other = SqliteQueue(place.queue)
+    rig.submit(command(place))
+    faults = Faults()
 
     def work(cancelled: Callable[[], bool]) -> None:
-        wait_for(lambda: len(renewals) >= 5)
-        assert other.take(60) is None
+        wait_for(lambda: faults.renewed >= 4)
+        assert rig.service.queue(rig.names.commands).take(60) is None
 
     instead(monkeypatch, work)
-    worker, _ = make_worker(queue, visibility=1.5)
-    assert worker.run(once=True) == 0
-    assert len({message.receipt for message in renewals}) == len(renewals)
-    other.close()
+    assert rig.worker(limits=SHORT, service=FaultyService(rig.service, faults)).serve("w", once=True) == 0
 
 
 def test_a_message_that_is_another_s_stops_the_job_without_an_answer(
-    place: Place, queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other worker does the job; this one, which believed to have it, says nothing and commits nothing."""
-    submit(place, queue)
+    """A stale pop receipt: work stops at once, nothing is said, and nothing that was in flight becomes visible later."""
+    rig.submit(command(place))
     stop = threading.Event()
-
-    def stolen(message: Message, visibility: float) -> Message:
-        stop.set()
-        raise StaleReceipt("stolen", "")
-
-    monkeypatch.setattr(queue, "renew", stolen)
-    instead(monkeypatch, lambda cancelled: wait_for(cancelled) and None)
-    worker, logs = make_worker(queue, visibility=0.3, stop=stop)
-    assert worker.run() == 0
-    assert results(queue) == []
-    assert "lost" in logs[2]["event"]
-    assert place.dm("points", "--json").document["points"] == []
-
-
-def test_a_queue_that_does_not_answer_stops_the_job_when_the_message_may_be_another_s(
-    place: Place, queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submit(place, queue)
-    stop = threading.Event()
-    tried: list[int] = []
-
-    def silent(message: Message, visibility: float) -> Message:
-        tried.append(1)
-        raise QueueError("silent", "")
 
     def work(cancelled: Callable[[], bool]) -> None:
         wait_for(cancelled)
         stop.set()
 
-    monkeypatch.setattr(queue, "renew", silent)
     instead(monkeypatch, work)
-    worker, _ = make_worker(queue, visibility=0.6, stop=stop)
-    assert worker.run() == 0
-    assert len(tried) >= 2  # one failure is no loss
-    assert results(queue) == []
-    assert queue.waiting("j1")
+    faulty = FaultyService(rig.service, Faults(StaleReceipt("stolen", "")))
+    assert rig.worker(limits=SHORT, stop=stop, service=faulty).serve("w") == 0
+    assert rig.results() == []
+    assert any("stopped without an answer" in line["event"] for line in rig.logs)
+    assert points(place) == []
+    monkeypatch.undo()
+    wait_for(lambda: rig.worker().serve("w", once=True) == 0 or True)
+    assert [r.status for r in rig.results()] == ["success"]
+
+
+def test_a_queue_that_does_not_answer_stops_the_job_when_the_message_may_be_another_s(
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.submit(command(place))
+    stop, faults = threading.Event(), Faults(QueueUnavailable("silent", ""))
+
+    def work(cancelled: Callable[[], bool]) -> None:
+        wait_for(cancelled)
+        stop.set()
+
+    instead(monkeypatch, work)
+    rig.worker(limits=SHORT, stop=stop, service=FaultyService(rig.service, faults)).serve("w")
+    assert faults.renewed >= 2, "one failure is no loss"
+    assert rig.results() == []
+    assert points(place) == []
+    kept = rig.jobs.read("j1")
+    assert kept is not None
+    assert (kept.state, kept.attempts) == ("waiting", 0), "an outage is no failed attempt"
 
 
 def test_a_worker_that_is_stopped_gives_its_command_back(
-    place: Place, queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit(place, queue)
+    rig.submit(command(place))
     stop = threading.Event()
     instead(monkeypatch, lambda cancelled: stop.set())
-    worker, _ = make_worker(queue, stop=stop)
-    assert worker.run() == 0
-    assert results(queue) == []
-    last = queue.events("j1")[-1][1]
+    assert rig.worker(stop=stop).serve("w") == 0
+    last = rig.events()[-1]
     assert isinstance(last, LogItem)
     assert "the worker is stopping" in last.message
     monkeypatch.undo()
-    worker, _ = make_worker(queue)
-    assert worker.run(once=True) == 0  # visible at once
-    assert results(queue)[0].resumed
+    assert rig.worker("w2").serve("w", once=True) == 0  # visible at once
+    assert [r.resumed for r in rig.results()] == [True]
 
 
 def test_a_session_that_another_worker_holds_is_waited_for_in_the_queue(
-    place: Place, queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "BUSY_SECONDS", 0.1)
     repository = Repository.open(LocalStore(place.folder / "repository"))
     held = repository.begin(resource_name="vm1", job="j1", body=record.Body(resource_name="vm1", job="j1"))
     assert isinstance(held, Session)
-    submit(place, queue)
-    with running(place):
-        wait_for(lambda: [event for _, event in queue.events("j1") if isinstance(event, LogItem)])
-        assert results(queue) == []
+    rig.submit(command(place))
+    with rig.running():
+        wait_for(lambda: [line for line in rig.logs if "holds the session" in line["event"]])
+        assert rig.results() == []
         with pytest.raises(SessionBusy):
             repository.begin(resource_name="vm1", job="j1", body=record.Body())
         held.close()
-        answer = wait_for(lambda: results(queue))[0]
+        (answer,) = wait_for(rig.results)
     assert answer.status in ("success", "warning")
     assert answer.resumed
 
 
-def test_two_workers_end_every_job_once(place: Place, queue: SqliteQueue) -> None:
-    jobs = [f"j{number}" for number in range(12)]
-    for job in jobs:
-        submit(place, queue, job)
-    with running(place), running(place):
-        wait_for(lambda: not any(map(queue.waiting, jobs)))
-    for job in jobs:
-        assert [answer.status for answer in results(queue, job)] == ["success"]
-    listed = place.dm("points", "--json").document["points"]
-    assert sorted(point["job"] for point in listed) == sorted(jobs)
+def test_a_dead_worker_s_job_goes_on_elsewhere(place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It died with message and lease in hand; both lapse, and the next worker counts its attempt as the second."""
+    rig.submit(command(place))
+    queue = rig.service.queue(rig.names.commands)
+    message = queue.take(1)
+    assert message is not None
+    body = json.loads(message.body)
+    dead = rig.worker("dead")
+    held = rig.jobs.claim(dead._fresh(dead._admit(message, rig.names.commands), message))
+    assert not isinstance(held, Ended)
+    monkeypatch.setattr(worker_module, "BUSY_SECONDS", 0.2)
+    with rig.running("w2"):
+        wait_for(lambda: [line for line in rig.logs if "another worker is at this job" in line["event"]])
+        held.abandon()  # as if its lease had lapsed
+        (answer,) = wait_for(rig.results)
+    assert (answer.status, answer.command) == ("success", body["id"])
+    done = rig.jobs.read("j1")
+    assert done is not None
+    assert done.worker == "w2"
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone", "x"), QueueUnavailable("gone", "x")])
+def test_an_error_that_passes_sends_the_command_back_a_few_times(
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch, error: MoverError
+) -> None:
+    monkeypatch.setattr(worker_module, "RETRY_SECONDS", 0.05)
+    rig.submit(command(place))
+    tries: list[int] = []
+
+    def fail(cancelled: Callable[[], bool]) -> None:
+        tries.append(1)
+        raise error
+
+    def run(command: Command, settings: Settings, send: Any, cancelled: Any, **options: Any) -> Result:
+        def failing(work: object) -> None:
+            fail(cancelled)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("agent.execute._run", failing)
+            return execute(command, settings, send, cancelled, **options)
+
+    monkeypatch.setattr(worker_module, "execute", run)
+    assert rig.worker().serve("w", once=True) == 7
+    assert len(tries) == worker_module.RETRIES + 1
+    events = rig.events()
+    warnings = [e for e in events if isinstance(e, LogItem) and "tried again" in e.message]
+    assert len(warnings) == worker_module.RETRIES
+    assert [e.status for e in events if isinstance(e, Result)] == ["failed"]
+
+
+def test_what_kills_its_workers_is_put_away_and_can_be_sent_again(
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = rig.submit(command(place))
+
+    class Death(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Death
+
+    limits = replace(QUICK, attempts=3)
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(worker_module, "execute", die)
+            with pytest.raises(Death):
+                rig.worker(limits=limits).serve("w", once=True)
+        rig.state.break_lease(next(iter(rig.state.list("jobs/"))).name)  # as time would
+        rig.service.queue(rig.names.commands).put(encode(sent))  # the hidden one shows again later
+    assert rig.worker(limits=limits).serve("w", once=True) == 6
+    (poison,) = rig.appliance.poisoned()
+    assert poison.entry is not None
+    assert (poison.entry.job, poison.entry.kind) == ("j1", "backup")
+    (answer,) = rig.results()
+    assert answer.error is not None
+    assert answer.error.type == "Poisoned"
+    again = rig.appliance.send_again(poison.id)
+    assert (again.job, again.id != sent.id) == ("j1", True)
+    assert rig.appliance.poisoned() == []
+    with rig.running():
+        wait_for(lambda: [r for r in rig.results() if r.command == again.id and r.status == "success"])
+    assert len(points(place)) == 1
+
+
+# -- cancelling -----------------------------------------------------------------------------------------------------
+
+
+def test_a_running_job_is_cancelled(place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.submit(command(place))
+    began = threading.Event()
+
+    def work(cancelled: Callable[[], bool]) -> None:
+        began.set()
+        wait_for(cancelled)
+
+    instead(monkeypatch, work)
+    with rig.running():
+        assert began.wait(60)
+        asked = time.monotonic()
+        rig.appliance.cancel("j1")
+        results = wait_for(lambda: [r for r in rig.results() if r.job == "j1"])
+        took = time.monotonic() - asked
+    assert [r.status for r in results] == ["cancelled"]
+    print(f"cancelled in {took:.2f} s")
+    assert points(place) == []
+    assert rig.waiting() == 0
+
+
+def test_a_job_is_cancelled_by_another_worker_s_hand(place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes the cancel leaves the wish in the state store; who runs the job finds it there."""
+    rig.submit(command(place))
+    began = threading.Event()
+
+    def work(cancelled: Callable[[], bool]) -> None:
+        began.set()
+        wait_for(cancelled)
+
+    instead(monkeypatch, work)
+    busy, stop = rig.worker("w1"), threading.Event()
+    threads = [threading.Thread(target=busy.serve, args=("w",), kwargs={"once": True})]
+    other = rig.worker("w2", stop=stop)
+    threads.append(threading.Thread(target=other.obey_control, args=("c",)))
+    for thread in threads:
+        thread.start()
+    assert began.wait(60)
+    rig.appliance.cancel("j1")
+    threads[0].join()
+    stop.set()
+    threads[1].join()
+    assert {r.status for r in rig.results() if r.job == "j1"} == {"cancelled"}
+
+
+def test_a_job_that_waits_is_cancelled_and_the_next_wish_is_a_new_one(place: Place, rig: Rig) -> None:
+    rig2 = rig.worker()
+    rig.submit(command(place, "j2"))
+    stop = threading.Event()
+    rig.appliance.cancel("j2")
+    control = rig.worker("c", stop=stop)
+    thread = threading.Thread(target=control.obey_control, args=("c",))
+    thread.start()
+    wait_for(lambda: rig.service.queue(rig.names.control).length() == 0)
+    stop.set()
+    thread.join()
+    while rig.waiting():
+        rig2.serve("w", once=True)
+    assert [r.status for r in rig.results() if r.job == "j2"] == ["cancelled"]
+    wished = rig.service.now()
+    wait_for(lambda: rig.service.now() > wished + 1)  # a service tells seconds; in the same one the wish counts as later
+    rig.submit(command(place, "j2"))
+    rig2.serve("w", once=True)
+    assert [r.status for r in rig.results()] == ["success"]
+
+
+# -- large commands, secrets, trust ---------------------------------------------------------------------------------
+
+
+def test_a_command_of_200_kib_travels_as_a_claim(place: Place, rig: Rig) -> None:
+    document = base64.b64encode(bytes(150 * 1024)).decode()
+    body = json.loads(command(place))
+    body["payload"]["document"] = document
+    rig.submit(json.dumps(body))
+    assert len(json.dumps(body)) > 200 * 1024
+    assert rig.worker().serve("w", once=True) == 0
+    point = rig.results()[0].point
+    out = place.folder / "document"
+    place.dm("restore", "--point", point, "--to", place.folder / "out.img", "--document", out)
+    assert out.read_bytes() == bytes(150 * 1024)
+
+
+def test_a_claim_that_holds_something_else_is_refused(place: Place, rig: Rig) -> None:
+    body = json.loads(command(place))
+    body["payload"]["document"] = base64.b64encode(bytes(100 * 1024)).decode()
+    rig.submit(json.dumps(body))
+    (entry,) = rig.state.list("claims/")
+    rig.state.delete(entry.name)
+    rig.state.put(entry.name, [b"x" * entry.size])
+    assert rig.worker().serve("w", once=True) == 3
+    (answer,) = rig.results()
+    assert answer.error is not None
+    assert (answer.status, answer.error.type) == ("refused", "Forged")
+    assert list(rig.jobs.lines()) == []
+
+
+@pytest.fixture
+def strict(place: Place) -> Iterator[Rig]:
+    """Workers that trust one appliance only, and take no secret in the clear."""
+    place.repo(encrypted=True)
+    signer = Signer.generate()
+    service, state = SqliteQueueService(place.queue), LocalStore(place.folder / "state")
+    yield Rig(service, state, signer=signer, trust=Trust.of(signer.public), allow_clear=False)
+    state.close()
+    service.close()
+
+
+def test_a_signed_command_with_a_sealed_password(place: Place, strict: Rig) -> None:
+
+    reference = RepositoryReference(url=place.url, password=Secret(clear=PASSWORD))
+    payload = BackupPayload(what="disk", repository=reference, resource="vm", disks=(Disk(path=str(place.image)),))
+    issued = strict.appliance.issue("backup", payload, job="sealed")
+    assert issued.payload.repository.password is not None  # type: ignore[union-attr]
+    assert issued.payload.repository.password.sealed is not None  # type: ignore[union-attr]
+    assert strict.worker().serve("w", once=True) == 0
+    assert [r.status for r in strict.results()] == ["success"]
+    for path in place.folder.rglob("*"):
+        if path.is_file() and path.name != "password":
+            assert PASSWORD.encode() not in path.read_bytes(), path
+    assert PASSWORD not in repr(strict.logs)
+
+
+def test_unsigned_altered_replayed_and_misaddressed_commands_do_nothing(place: Place, strict: Rig) -> None:
+    queue = strict.service.queue(strict.names.commands)
+    good = strict.appliance.issue("test-connection", _connection(place), job="first")
+    taken = queue.take(60)
+    assert taken is not None
+    queue.delete(taken)
+    message, worker = taken.body, strict.worker()
+    stranger = Signer.generate()
+
+    body = encode(good)
+    attempts = {
+        "unsigned": body,
+        "by a stranger": envelope.wrap(body, signer=stranger, claim_to=None),
+        "altered": message.replace(b"first", b"other"),
+        "cut": message[:-1],
+        "with more": message + b" ",
+    }
+    for name, attempt in attempts.items():
+        queue.put(attempt)
+        assert worker.serve("w", once=True) in (2, 3), name
+        (answer,) = strict.results()
+        assert (answer.status, answer.command, answer.job) == ("refused", "", ""), name
+        assert list(strict.jobs.lines()) == []
+    strict.service.queue(strict.names.control).put(message)
+    stop = threading.Event()
+    control = strict.worker("c", stop=stop)
+    thread = threading.Thread(target=control.obey_control, args=("c",))
+    thread.start()
+    (answer,) = wait_for(strict.results)
+    stop.set()
+    thread.join()
+    assert answer.error is not None
+    assert answer.error.type == "Misaddressed"
+    queue.put(message)
+    worker.serve("w", once=True)
+    queue.put(message)  # replayed
+    worker.serve("w", once=True)
+    first, second = strict.results()
+    assert (first.already, second.already) == (False, True)
+
+
+def _connection(place: Place) -> Any:
+
+    return TestConnectionPayload(disks=(str(place.image),))
+
+
+def test_a_secret_in_the_clear_is_refused_where_it_must_not_be(place: Place, strict: Rig) -> None:
+
+    strict.appliance._recipients = ()
+    payload = TestConnectionPayload(repository=RepositoryReference(url=place.url, password=Secret(clear=PASSWORD)))
+    issued = strict.appliance.issue("test-connection", payload)
+    assert PASSWORD.encode() in encode(issued)
+    assert strict.worker().serve("w", once=True) == 2
+    (answer,) = strict.results()
+    assert answer.error is not None
+    assert answer.error.what == "a secret in the clear"
+    assert PASSWORD not in repr(answer)
+    done = strict.jobs.read(issued.job)
+    assert done is not None
+    assert PASSWORD.encode() not in bytes(done.body)
