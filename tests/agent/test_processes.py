@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from agent.execute import execute
+from agent.jobs import JobRecord, JobStore
 from agent.opening import Settings
-from agent.protocol import Event, Result, decode_command
-from agent.queue_sqlite import SqliteQueue
+from agent.protocol import Result, decode_command
+from mover.clock import SYSTEM
 from mover.repository import record
 from mover.repository.repository import Repository
 from mover.store.local import LocalStore
@@ -80,16 +81,18 @@ def submit(place: Place) -> None:
     place.dm("submit", command, "--queue", place.queue)
 
 
-def events(place: Place) -> list[Event]:
-    queue = SqliteQueue(place.queue)
-    try:
-        return [event for _, event in queue.events("j1")]
-    finally:
-        queue.close()
+def job_record(place: Place) -> JobRecord | None:
+    return JobStore(LocalStore(f"{place.queue}.state"), SYSTEM).read("j1")
 
 
-def answers(place: Place) -> list[Result]:
-    return [event for event in events(place) if isinstance(event, Result)]
+def begun(place: Place) -> bool:
+    record = job_record(place)
+    return record is not None and record.progress is not None
+
+
+def answer(place: Place) -> Result | None:
+    record = job_record(place)
+    return record.result if record is not None else None
 
 
 def checkpoint(place: Place) -> int:
@@ -124,12 +127,13 @@ def test_a_killed_worker_s_command_is_gone_on_with_by_another(
     covered = checkpoint(big)
     assert covered
     assert big.dm("points", "--json").document["points"] == []
-    for lease in (big.folder / "repository" / ".leases").iterdir():
-        lease.unlink()
+    for folder in (big.folder / "repository", Path(f"{big.queue}.state")):
+        for lease in (folder / ".leases").iterdir():
+            lease.unlink()
     second = worker(start, big)
-    answer = wait_for(lambda: answers(big))[0]
-    assert (answer.status, answer.resumed) == ("success", True)
-    assert answer.statistics["read"] <= SIZE - covered * MIB  # nothing that was checkpointed
+    found = wait_for(lambda: answer(big))
+    assert (found.status, found.resumed) == ("success", True)
+    assert found.statistics["read"] <= SIZE - covered * MIB  # nothing that was checkpointed
     second.terminate()
     assert second.wait(30) == 0
     assert_restores(big)
@@ -141,14 +145,18 @@ def test_a_worker_that_is_told_to_stop_hands_the_command_back_at_once(
 ) -> None:
     submit(big)
     first = worker(start, big, "--bandwidth", "24MiB")
-    wait_for(lambda: events(big))
+    wait_for(lambda: begun(big))
     first.send_signal(signal.SIGTERM)
     assert first.wait(60) == 0
     lines = [json.loads(line) for line in first.communicate()[1].splitlines()]
     assert "the worker is stopping" in lines[-2]["event"]
-    assert answers(big) == []
+    waiting = job_record(big)
+    assert waiting is not None
+    assert (waiting.state, waiting.result) == ("waiting", None)
     assert worker(start, big, "--once").wait(60) == 0  # no lease and no visibility to wait for
-    assert answers(big)[0].resumed
+    found = answer(big)
+    assert found is not None
+    assert found.resumed
     assert_restores(big)
 
 
@@ -207,7 +215,7 @@ def test_what_a_live_worker_holds_is_not_taken_from_it(big: Place, start: Callab
     said = big.back_up()
     assert "a worker has it" in said.err
     holder.send_signal(signal.SIGCONT)
-    assert wait_for(lambda: answers(big))[0].status == "success"
+    assert wait_for(lambda: answer(big)).status == "success"
     jobs = [point["job"] for point in big.dm("points", "--json").document["points"]]
     assert len(jobs) == 2
     assert "j1" in jobs

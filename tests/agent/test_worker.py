@@ -497,7 +497,9 @@ def test_a_job_that_waits_is_cancelled_and_the_next_wish_is_a_new_one(place: Pla
         rig2.serve("w", once=True)
     assert [r.status for r in rig.results() if r.job == "j2"] == ["cancelled"]
     wished = rig.service.now()
-    wait_for(lambda: rig.service.now() > wished + 1)  # a service tells seconds; in the same one the wish counts as later
+    wait_for(
+        lambda: rig.service.now() > wished + 1
+    )  # a service tells seconds; in the same one the wish counts as later
     rig.submit(command(place, "j2"))
     rig2.serve("w", once=True)
     assert [r.status for r in rig.results()] == ["success"]
