@@ -92,7 +92,8 @@ soak: setup
 
 # All of them, even when one fails: one round then tells all.
 CHECKS := "ruff check ." "ruff format --check ." "mypy agent mover flr" \
-	"python packaging/checks/imports.py" "python packaging/checks/licences.py" "python packaging/checks/paths.py"
+	"python packaging/checks/imports.py" "python packaging/checks/licences.py" "python packaging/checks/paths.py" \
+	"python packaging/protocol_pages.py --check" "python packaging/configuration_page.py --check"
 
 .PHONY: lint
 lint: $(VENV)/.dev

@@ -54,14 +54,14 @@ class Fleet:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._number += 1
-        log = (self._folder / f"worker-{self._number}.log").open("wb")
-        return subprocess.Popen(
-            [sys.executable, "-m", "agent.daemon", "--config", str(self._config)],
-            env=self._environ | {"DATA_MOVER_WORKER": f"w{self._number}"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+        with (self._folder / f"worker-{self._number}.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "agent.daemon", "--config", str(self._config)],
+                env=self._environ | {"DATA_MOVER_WORKER": f"w{self._number}"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def kill_one(self, rng: random.Random) -> None:
         place = rng.randrange(len(self._workers))
@@ -113,16 +113,19 @@ def chaos(
     ended: Counter[str] = Counter()
     wrong: list[Result] = []
     try:
-        began = killed_at = time.monotonic()
+        began = time.monotonic()
+        kill_at, ended_then = began + every, 0
         while len(ended) < jobs:
             assert time.monotonic() - began < 1500, f"{len(ended)} of {jobs}\n{fleet.logs()}"
             for event in appliance.events():
                 if isinstance(event, Result):
                     ended[event.job] += not event.already
                     wrong += [event] if event.status not in ("success", "warning") else []
-            if time.monotonic() - killed_at > every * rng.uniform(0.5, 1.5):
+            # On a slow machine workers that are killed before they begin would never end anything.
+            late = time.monotonic() - kill_at
+            if late > 0 and (len(ended) > ended_then or late > 10 * every):
                 fleet.kill_one(rng)
-                killed_at = time.monotonic()
+                kill_at, ended_then = time.monotonic() + every * rng.uniform(0.5, 1.5), len(ended)
             time.sleep(0.05)
         seconds = time.monotonic() - began
     finally:

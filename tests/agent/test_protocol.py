@@ -112,7 +112,7 @@ def test_another_schema_is_told_from_damage_whatever_else_it_has(schema: int, hi
         (backup(what="sql"), "$.payload.what"),
         (backup(repository={"url": "file:///r", "password": "secret"}), "$.payload.repository.password"),
         (backup(repository={"url": "file:///r", "password": {}}), "$.payload.repository.password"),
-        (backup(repository={"url": "file:///r", "password": {"file": "/p", "environment": "X"}}), "either"),
+        (backup(repository={"url": "file:///r", "password": {"file": "/p", "environment": "X"}}), "named by one of"),
         (backup(changes=[{"disk": "d", "size": 10, "snapshot": "s", "ranges": [[5, 6]]}]), "outside its disk"),
         (backup(changes=[{"disk": "d", "size": 10, "snapshot": "s"}] * 2), "same disk"),
         (restore(disk=-1), "$.payload.disk"),
