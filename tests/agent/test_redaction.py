@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import base64
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.redaction import HIDDEN, SHORTEST, Redactor
+
+
+@given(st.text(min_size=SHORTEST, max_size=40), st.text(max_size=20), st.text(max_size=20))
+def test_a_known_secret_is_hidden_wherever_it_stands(secret: str, before: str, after: str) -> None:
+    redactor = Redactor()
+    redactor.learn(secret)
+    for form in (
+        secret,
+        quote(secret, safe=""),
+        base64.b64encode(secret.encode(errors="replace")).decode().rstrip("="),
+    ):
+        shown = redactor.text(f"{before}{form}{after}")
+        assert form not in shown or form in f"{before}{after}{HIDDEN}" or form in before + HIDDEN + after
+    nested = redactor.value({"a": [secret, {"b": (secret,)}], secret: secret.encode()})
+    assert secret not in repr(nested).replace(HIDDEN, "") or secret in "{}[]'a: b,"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET https://acc.blob.core.windows.net/c?sv=1&sig=abc%2Bdef%3D&se=2026",
+        "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=YWJjZGVm;EndpointSuffix=x",
+        "SharedAccessSignature=sv=1&sig=abcdef",
+        "Authorization: Bearer eyJhbGciOi.abc-def_1",
+        "Authorization: SharedKey acc:YWJjZGVm=",
+        "-----BEGIN PRIVATE KEY-----\nYWJj\nZGVm\n-----END PRIVATE KEY-----",
+    ],
+)
+def test_what_is_a_secret_whatever_it_holds(text: str) -> None:
+    shown = Redactor().text(text)
+    assert HIDDEN in shown
+    for part in ("abc", "YWJj", "ZGVm", "eyJ"):
+        assert part not in shown
+
+
+def test_the_environment_s_secrets_are_known() -> None:
+    redactor = Redactor()
+    redactor.learn_environment(
+        {
+            "DATA_MOVER_PASSWORD": "pass-word-1",
+            "DATA_MOVER_SAS": "sv=1&sig=signature-1",
+            "DATA_MOVER_QUEUE_CONNECTION_STRING": "AccountName=a;AccountKey=key-key-1",
+            "HOME": "/home/somebody",
+        }
+    )
+    shown = redactor.text("pass-word-1 signature-1 key-key-1 /home/somebody")
+    assert shown == f"{HIDDEN} {HIDDEN} {HIDDEN} /home/somebody"
+
+
+def test_other_text_is_left_alone() -> None:
+    redactor = Redactor()
+    redactor.learn("short")
+    assert redactor.text("a short text with signals") == "a short text with signals"
+    assert redactor.value([1, 2.5, None, True]) == [1, 2.5, None, True]
+    assert redactor.data(b"\xff\xfe raw") == b"\xff\xfe raw"
