@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,8 +68,11 @@ class SqliteQueueService(QueueService):
         if not create and not self.path.exists():
             raise QueueError("there is no queue", self.path, "`data-mover submit` or a worker makes it: check the path")
         try:
-            # Who may write here commands the worker: nobody else. SQLite gives its log files the same rights.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Who may write here commands the worker: nobody else. SQLite gives its log files the same rights. Made without
+            # opening it: closing any descriptor of a file drops all POSIX locks that this process has on it.
+            os.mknod(self.path, 0o600 | stat.S_IFREG)
+        except FileExistsError:
+            pass
         except OSError as error:
             raise QueueError("the queue cannot be opened", f"{self.path}: {error.strerror}") from None
         with self._errors():
@@ -81,8 +85,13 @@ class SqliteQueueService(QueueService):
             raise
 
     def _prepare(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # what was submitted outlives a power cut
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            # Others open the new file at this moment, and for this SQLite does not wait: one of them has done it.
         with self.transaction() as db:
             application = db.execute("PRAGMA application_id").fetchone()[0]
             version = db.execute("PRAGMA user_version").fetchone()[0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,24 @@ def test_messages_outlive_the_process_that_put_them(path: Path) -> None:
 
 def _put_from_another_process(path: Path) -> None:
     made(SqliteQueueService(path)).put(b"from another process")
+
+
+def test_many_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """Each has its locks for as long as it lives, and each finds the log switched on."""
+    for number in range(20):
+        start = threading.Barrier(8)
+
+        def use(who: int, path: Path = tmp_path / f"queue-{number}.db", start: threading.Barrier = start) -> int:
+            start.wait()
+            service = SqliteQueueService(path)
+            made(service).put(b"%d" % who)
+            return service.queue("workers").length()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert max(pool.map(use, range(8))) == 8
+        database = sqlite3.connect(tmp_path / f"queue-{number}.db")
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        database.close()
 
 
 def test_after_another_boot_every_taker_is_dead(path: Path) -> None:
