@@ -19,7 +19,7 @@ from agent.errors import CommandRefused, JobNotFound, QueueMissing
 from agent.jobs import JobLine, JobRecord, JobStore, WorkerRecord
 from agent.protocol import CONTROL_KINDS, CancelPayload, Command, Event, Payload, PoisonEntry
 from agent.queue.base import Queue, QueueService
-from agent.seal import is_withheld, seal_all
+from agent.seal import holds_clear, is_withheld, seal_all
 from agent.signing import Signer
 from mover.clock import Clock
 from mover.errors import UsageError
@@ -54,7 +54,8 @@ class Poison:
 
 class Appliance:
     """`signer` None: commands go unsigned, for workers that know no appliance's key. `recipients`: the public keys that secrets
-    are sealed to; None: those of the workers that are there. `reply`: the queue that wants the events."""
+    are sealed to; None: those of the workers that are there. `reply`: the queue that wants the events. `allow_clear`: where there is
+    no key to seal to, secrets travel in the clear."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Appliance:
         recipients: Sequence[bytes] | None = None,
         reply: str | None = None,
         lifetime: timedelta = LIFETIME,
+        allow_clear: bool = False,
     ) -> None:
         self._service = service
         self._state = state
@@ -76,12 +78,13 @@ class Appliance:
         self._recipients = recipients
         self._reply = reply
         self._lifetime = lifetime
+        self._allow_clear = allow_clear
         self.records = JobStore(state, clock)
 
     # -- issuing
 
     def issue(self, kind: str, payload: Payload, *, job: str | None = None) -> Command:
-        """Make a command and put it into the queue. Secrets in the clear are sealed first where there are keys to seal to."""
+        """Make a command and put it into the queue, its clear secrets sealed. UsageError when there is no key to seal to."""
         issued = datetime.fromtimestamp(round(self._service.now(), 3), UTC)
         command = Command(
             schema=protocol.SCHEMA,
@@ -97,6 +100,9 @@ class Appliance:
         keys = self._recipients if self._recipients is not None else [w.seal for w in self.records.workers() if w.seal]
         if keys:
             command = seal_all(command, keys)
+        elif holds_clear(command) and not self._allow_clear:
+            hint = "start a worker, or give the public key that its `ready` event told"
+            raise UsageError("there is no worker whose key a secret could be sealed to", self._names.commands, hint)
         self.submit(protocol.encode(command))
         return command
 

@@ -147,14 +147,23 @@ def seal_all(command: Command, recipients: Sequence[bytes]) -> Command:
 
 def is_withheld(command: Command) -> bool:
     """Whether secrets of the command were left out."""
-    found: list[bool] = []
+    return any(secret.withheld for secret in _secrets(command))
+
+
+def holds_clear(command: Command) -> bool:
+    """Whether a secret stands in the command itself."""
+    return any(secret.clear is not None for secret in _secrets(command))
+
+
+def _secrets(command: Command) -> list[Secret]:
+    found: list[Secret] = []
 
     def note(secret: Secret) -> Secret:
-        found.append(secret.withheld is True)
+        found.append(secret)
         return secret
 
     _replaced(command, note)
-    return any(found)
+    return found
 
 
 def _replaced(value: _T, change: Callable[[Secret], Secret]) -> _T:

@@ -38,7 +38,7 @@ from agent.queue.azure import AzureQueueService
 from agent.queue.base import Message, Queue, QueueService
 from agent.queue.sqlite import SqliteQueueService
 from agent.signing import Signer
-from mover.errors import MoverError, SessionBusy, StoreUnavailable
+from mover.errors import MoverError, SessionBusy, StoreUnavailable, UsageError
 from mover.repository import record
 from mover.repository.repository import Repository
 from mover.repository.session import Session
@@ -611,6 +611,9 @@ def test_a_secret_in_the_clear_is_refused_where_it_must_not_be(place: Place, str
 
     strict.appliance._recipients = ()
     payload = TestConnectionPayload(repository=RepositoryReference(url=place.url, password=Secret(clear=PASSWORD)))
+    with pytest.raises(UsageError, match="no worker whose key"):
+        strict.appliance.issue("test-connection", payload)
+    strict.appliance._allow_clear = True
     issued = strict.appliance.issue("test-connection", payload)
     assert PASSWORD.encode() in encode(issued)
     assert strict.worker().serve("w", once=True) == 2
