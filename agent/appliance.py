@@ -54,8 +54,8 @@ class Poison:
 
 class Appliance:
     """`signer` None: commands go unsigned, for workers that know no appliance's key. `recipients`: the public keys that secrets
-    are sealed to; None: those of the workers that are there. `reply`: the queue that wants the events. `allow_clear`: where there is
-    no key to seal to, secrets travel in the clear."""
+    are sealed to; None: those of the workers that are there. `reply`: the queue that wants the events. `allow_clear`: where there
+    is no key to seal to, secrets travel in the clear."""
 
     def __init__(
         self,

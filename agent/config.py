@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.errors import ConfigurationError
 from agent.options import LEAST_MEMORY, OPTIONS
+from mover.store.azure_location import redact
 
 _BY_KEY = {option.key: option for option in OPTIONS}
 
@@ -122,6 +123,9 @@ def _check(config: Config) -> None:
         raise ConfigurationError(
             "no queue was named", config.where, "give queue.service, --queue WHERE, or set DATA_MOVER_QUEUE"
         )
+    if "://" in config["queue.service"] and "?" in config["queue.service"]:
+        hint = "a configuration holds no secrets: give the SAS in DATA_MOVER_QUEUE_SAS or DATA_MOVER_QUEUE_SAS_FILE"
+        raise ConfigurationError("queue.service with a query", redact(config["queue.service"]), hint)
     if len(config["queue.name"]) > 63 - len("-control"):
         raise ConfigurationError(
             "queue.name is too long", config["queue.name"], "55 characters, so that -control fits behind it"

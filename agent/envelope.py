@@ -23,19 +23,20 @@ from agent.errors import CommandRefused, Expired, Forged, Misaddressed
 from agent.protocol import MAX_BYTES, TOLERANCE, Command
 from agent.queue.base import MAX_BODY
 from agent.signing import Signer, key_id, verify
+from mover.errors import ObjectNotFound, ShortObject
 
 MAGIC = b"DMC1 "
 DOMAIN = b"data-mover command 1\0"
 MAX_HEADER = 2048
 LONGEST_LIFE = timedelta(days=7)
 
-Hex64 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Hex64 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}(?![\s\S])")]
 
 
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a command's bytes are, in the workers' state store, and what they are."""
 
-    name: Annotated[str, Meta(pattern="^claims/[0-9a-f]{32}$")]
+    name: Annotated[str, Meta(pattern=r"^claims/[0-9a-f]{32}(?![\s\S])")]
     size: Annotated[int, Meta(ge=1, le=MAX_BYTES)]
     sha256: Hex64
 
@@ -47,7 +48,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """`key` names the key of `signature`; neither, or both."""
 
-    key: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")] | None = None
+    key: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}(?![\s\S])")] | None = None
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)] | None = None
     claim: Claim | None = None
 
@@ -122,27 +123,42 @@ def unwrap(message: bytes, trust: Trust, fetch: Fetch) -> bytes:
             )
     if header.claim is None:
         return body
-    body = fetch(header.claim)
+    try:
+        body = fetch(header.claim)
+    except (ObjectNotFound, ShortObject):
+        hint = "a command that was answered is removed: issue it anew if it was not"
+        raise CommandRefused("a claim check whose command is not there", header.claim.name, hint) from None
     if len(body) != header.claim.size or hashlib.sha256(body).digest() != digest:
         raise Forged("a claim check does not hold what its message says", header.claim.name)
     return body
 
 
-def admit(message: bytes, trust: Trust, fetch: Fetch, *, queue: str, now: float, delivery: int = 1) -> Command:
-    """The command, if it may be obeyed. `now`: the queue service's time, Unix seconds.
+def admit(
+    message: bytes,
+    trust: Trust,
+    fetch: Fetch,
+    *,
+    queue: str,
+    now: float,
+    delivery: int = 1,
+    inserted: float | None = None,
+) -> Command:
+    """The command, if it may be obeyed. `now`, and when the message was `inserted`: the queue service's time, Unix seconds.
 
-    A delivery after the first is admitted when its time is over: it was begun in time.
+    A delivery after the first is admitted when its time is over, for it was begun in time; but not when the message was put
+    after it: whoever can write to the queue could take an old one twice.
     """
     command = protocol.decode_command(unwrap(message, trust, fetch))
     try:
-        _check(command, bool(trust), queue, datetime.fromtimestamp(now, UTC), delivery)
+        since = now if inserted is None or delivery == 1 else inserted
+        _check(command, bool(trust), queue, datetime.fromtimestamp(now, UTC), datetime.fromtimestamp(since, UTC))
     except CommandRefused as error:
         error.command, error.job, error.reply = command.id, command.job, command.reply
         raise
     return command
 
 
-def _check(command: Command, trusted: bool, queue: str, now: datetime, delivery: int) -> None:
+def _check(command: Command, trusted: bool, queue: str, now: datetime, begun: datetime) -> None:
     if command.to is not None and command.to != queue:
         raise Misaddressed("a command for another queue", f"for {command.to}, this is {queue}")
     if (command.kind in protocol.CONTROL_KINDS) != queue.endswith("-control"):
@@ -155,8 +171,16 @@ def _check(command: Command, trusted: bool, queue: str, now: datetime, delivery:
     if command.issued > now + TOLERANCE:
         value = f"issued {command.issued:%Y-%m-%d %H:%M:%S}Z, now {now:%Y-%m-%d %H:%M:%S}Z"
         raise Expired("a command of the future", value, "set the appliance's clock")
-    if delivery == 1:
-        protocol.check_expiry(command, now)
+    protocol.check_expiry(command, begun)
+
+
+def claim_of(message: bytes) -> Claim | None:
+    """Where a message's command lies, if it does not hold it itself; None also for what is no message."""
+    line = message[len(MAGIC) :].partition(b"\n")[0] if message.startswith(MAGIC) else b""
+    try:
+        return msgspec.json.decode(line, type=Header).claim
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def look(message: bytes, fetch: Fetch) -> Command:

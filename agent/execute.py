@@ -2,14 +2,13 @@
 """Carries out one command: the command line's verbs, `data-mover run` and the worker all come through here.
 
 What happens on the way is sent as events; the end is returned, not sent, because whoever called knows whether this was the
-end (a worker that is being stopped gives the command back). Errors of `mover` become a Result; any other exception is a
-defect and passes through. What a kind does is in `agent.kinds`, imported when it is wanted.
+end (a worker that is being stopped gives the command back). Whether a command may be obeyed was decided before. Errors of
+`mover` become a Result; any other exception is a defect and passes through. What a kind does is in `agent.kinds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from agent.kinds.work import Work
 from agent.opening import Opened, Settings
@@ -20,7 +19,6 @@ from agent.protocol import (
     RestorePayload,
     Result,
     TestConnectionPayload,
-    check_expiry,
 )
 from agent.reporter import Reporter, Send
 from mover.errors import MoverError, UsageError
@@ -43,8 +41,6 @@ def execute(
     began = clock.monotonic()
     error: MoverError | None = None
     try:
-        if delivery == 1:  # a command that was begun in time may be gone on with after it
-            check_expiry(command, datetime.fromtimestamp(clock.wall(), UTC))
         reporter.accepted(settings.worker, delivery)
         _run(work)
     except MoverError as raised:

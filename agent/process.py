@@ -23,7 +23,7 @@ from agent import bundle, envelope, logs, notify
 from agent.appliance import QueueNames
 from agent.config import Config
 from agent.envelope import Trust
-from agent.errors import QueueMissing, QueueUnavailable
+from agent.errors import EXIT_UNEXPECTED, QueueMissing, QueueUnavailable
 from agent.jobs import JobStore, WorkerRecord
 from agent.kinds.work import Work
 from agent.opening import Settings, open_metered, state_url
@@ -116,12 +116,25 @@ class Daemon:
             limits=_limits(config),
             beat=self._watchdog.beat,
             redact=self._redactor.data,
+            forget=self._forget,
         )
 
     def _admit(self, message: Message, queue: str) -> Command:
         return envelope.admit(
-            message.body, self._trust, self._fetch, queue=queue, now=self._service.now(), delivery=message.deliveries
+            message.body,
+            self._trust,
+            self._fetch,
+            queue=queue,
+            now=self._service.now(),
+            delivery=message.deliveries,
+            inserted=message.inserted,
         )
+
+    def _forget(self, message: Message) -> None:
+        """A large command that was answered is not needed any more."""
+        claim = envelope.claim_of(message.body)
+        if claim is not None:
+            self._store.delete(claim.name)
 
     def _fetch(self, claim: envelope.Claim) -> bytes:
         return bytes(self._store.read(claim.name, 0, claim.size))
@@ -199,6 +212,12 @@ class Daemon:
             code = self._worker.serve(who, once=once)
             if once:
                 codes.append(code)
+        except Exception as error:  # a defect of the loop itself: the process ends with its code, and is started again
+            self._log.error(
+                "a defect", type=type(error).__name__, exc_info=self._environ.get("DATA_MOVER_DEBUG") == "1"
+            )
+            codes.append(EXIT_UNEXPECTED)
+            self._stop.set()
         finally:
             self._watchdog.forget(who)
 

@@ -24,13 +24,16 @@ MAX_BYTES: Final = 128 * 1024 * 1024
 TOLERANCE: Final = timedelta(minutes=5)
 """By which the clocks of the issuer and of the queue's host may differ before a command counts as expired."""
 
-Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+_END = r"(?![\s\S])"
+"""The end of a text in any dialect of regular expressions: Python's `$` also comes before a last line's end."""
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern=f"^[A-Za-z0-9][A-Za-z0-9._:-]*{_END}")]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 Path = Annotated[str, Meta(min_length=1, max_length=4096, pattern="^/")]
 """Absolute: a worker has another working folder than whoever wrote the command."""
 
 
-QueueName = Annotated[str, Meta(min_length=3, max_length=63, pattern="^[a-z0-9]([a-z0-9]|-[a-z0-9])*$")]
+QueueName = Annotated[str, Meta(min_length=3, max_length=63, pattern=f"^[a-z0-9]([a-z0-9]|-[a-z0-9])*{_END}")]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,7 +47,7 @@ class SealedKey(Strict, frozen=True, kw_only=True):
     """A content key for one worker. `recipient`: the first 16 hex digits of the SHA-256 of its X25519 public key. `ephemeral`:
     the issuer's public key of this one exchange. `wrapped`: the content key under what the two agree on."""
 
-    recipient: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    recipient: Annotated[str, Meta(pattern=f"^[0-9a-f]{{16}}{_END}")]
     ephemeral: Annotated[bytes, Meta(min_length=32, max_length=32)]
     wrapped: Annotated[bytes, Meta(min_length=48, max_length=48)]
 
@@ -102,7 +105,7 @@ class BackupPayload(Strict, frozen=True, kw_only=True):
     disks: Annotated[tuple[Disk, ...], Meta(min_length=1, max_length=256)]
     changes: tuple[ChangeMap, ...] = ()
     document: bytes | None = None
-    flags: Annotated[str, Meta(pattern="^D?W?M?Y?$")] = ""
+    flags: Annotated[str, Meta(pattern=f"^D?W?M?Y?{_END}")] = ""
     level: Annotated[int, Meta(ge=1, le=19)] = 1
     check: bool = True
     memory: Annotated[int, Meta(ge=1)] = 1 << 30

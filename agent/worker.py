@@ -28,7 +28,7 @@ from agent.queue.base import Message, Queue
 from agent.queue.polling import Pace
 from agent.seal import withhold
 from mover.clock import Clock
-from mover.errors import MoverError, SessionLost
+from mover.errors import Damaged, MoverError, SessionLost, UnsupportedFormat
 from mover.keeper import Keeper
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Worker:
         limits: Limits,
         beat: Callable[[str], None] = lambda who: None,
         redact: Callable[[bytes], bytes] = bytes,
+        forget: Callable[[Message], None] = lambda message: None,
     ) -> None:
         self._queues = queues
         self._jobs = jobs
@@ -125,6 +126,7 @@ class Worker:
         self._reveal = reveal
         self.limits = limits
         self._redact = redact
+        self._forget = forget
         self._beat = beat
         self._stop = settings.cancel
         self._running: dict[str, threading.Event] = {}  # jobs of this process, and whether each shall be cancelled
@@ -198,6 +200,10 @@ class Worker:
         except JobBusy as busy:
             self._wait_for_holder(queue, message, command, busy, log)
             return None
+        except (Damaged, UnsupportedFormat) as error:
+            return self._answer(
+                queue, message, command.reply, self._result(command, "failed", ErrorBody.of(error)), log
+            )
         except MoverError as error:
             log.warning("the job's record cannot be used: the command waits", what=error.what, value=error.value)
             self._release(queue, message, BUSY_SECONDS)
@@ -370,6 +376,10 @@ class Worker:
         except MoverError as error:
             log.warning("no answer could be given: the command shows again", why=error.what, **figures)
             return None
+        try:
+            self._forget(message)
+        except MoverError as error:
+            log.warning("a command's claim check could not be removed", what=error.what, value=error.value)
         log.info("command done", **figures)
         return result
 

@@ -85,6 +85,7 @@ class Story:
             self._check("the worker ends in good order when it is told to", first.stop() == 0)
             self._interrupted()
             self._restore("3")
+            self._operated()
             self._check(
                 "the repository lists three restore points, oldest first",
                 self._listed() == [self.points[name] for name in ("1", "2", "3")],
@@ -210,6 +211,18 @@ class Story:
             )
         )
         to.unlink()
+
+    def _operated(self) -> None:
+        """What an operator sees afterwards: every job, how it ended, and the workers that are there."""
+        lines = {line.job: line.state for line in self._appliance.jobs()}
+        self.console.say(f"$ data-mover jobs --queue {self.folder / 'queue.db'}")
+        for job, state in lines.items():
+            self.console.say(f"  {job}: {state}")
+        for worker in self._appliance.workers():
+            self.console.say(f"  worker {worker.worker}: {worker.state}")
+        self._check(
+            "the operator's list has every job, ended once", set(lines.values()) == {"success"} and len(lines) == 6
+        )
 
     def _listed(self) -> list[str]:
         with open_repository(self._reference, self._settings) as opened:

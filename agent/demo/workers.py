@@ -27,8 +27,14 @@ class WorkerProcess:
         words = [sys.executable, "-m", "agent.daemon", "--queue", str(queue), *options]
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C is for the demo, which ends its workers itself.
+            environ = {**os.environ, "DATA_MOVER_WORKER": name}
             self._process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env={**os.environ}
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environ,
             )
 
     @property

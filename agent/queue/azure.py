@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
+from xml.etree.ElementTree import ParseError
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
 from azure.storage.queue import QueueClient, QueueServiceClient
@@ -84,8 +85,13 @@ class AzureQueueService(QueueService):
             return self._date + self._clock.monotonic() - self._heard_at
 
     def heard(self, response: Any) -> None:
-        """Note the service's time; a hook of the SDK's requests."""
-        self._hear({key.lower(): value for key, value in response.http_response.headers.items()})
+        """Note the service's time; a hook of the SDK's requests. QueueError for an answer that is not the service's: a proxy's
+        page with status 200 would pass for an empty queue."""
+        headers = {key.lower(): value for key, value in response.http_response.headers.items()}
+        if response.http_response.status_code < 300 and "x-ms-request-id" not in headers:
+            hint = "something between this worker and Azure answers in its place: check the proxy and the URL"
+            raise QueueError("an answer that is not the queue service's", self._url, hint)
+        self._hear(headers)
 
     def _hear(self, headers: dict[str, str]) -> None:
         date = seconds(headers.get("date", ""))
@@ -192,7 +198,7 @@ class AzureQueue(Queue):
             raise _of_store(
                 from_answer(where, error.status_code or 0, headers, self._service.sas_expiry), where
             ) from None
-        except AzureError as error:
+        except (AzureError, ParseError) as error:
             raise _of_store(broken(where, error), where) from None
 
 

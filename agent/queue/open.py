@@ -2,12 +2,14 @@
 """From where a queue is to its service: a SQLite file of this host, or an account's queue endpoint in Azure.
 
 The credential of an account: a SAS in the URL, then DATA_MOVER_QUEUE_SAS, ..._CONNECTION_STRING and ..._ACCOUNT_KEY (each also
-as ..._FILE), then the same names without QUEUE_, then the worker's identity (`mover.store.open`).
+as ..._FILE), then the same names without QUEUE_ (a
+container's SAS does not count), then the worker's identity (`mover.store.open`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import parse_qs
 
 from agent.queue.base import QueueService
 from agent.queue.sqlite import SqliteQueueService
@@ -28,7 +30,12 @@ def open_service(where: str, environ: Mapping[str, str], clock: Clock = SYSTEM, 
         from agent.queue.azure import AzureQueueService
 
         _, account, query = account_of(where)
-        return AzureQueueService(where, find_credential(account, query, environ, PREFIXES), clock)
+        return AzureQueueService(where, find_credential(account, query, environ, PREFIXES, _not_for_a_container), clock)
     raise UsageError(
         "not where a queue can be", redact(where), "a path, sqlite:///path, or https://ACCOUNT.queue.core.windows.net"
     )
+
+
+def _not_for_a_container(sas: str) -> bool:
+    """A SAS for a container or a blob (`sr`) is the repository's, and no queue takes it."""
+    return "sr" not in parse_qs(sas.lstrip("?"))

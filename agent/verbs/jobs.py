@@ -179,9 +179,12 @@ def run_restore(arguments: argparse.Namespace, around: Surroundings) -> int:
 
 
 def run_command(arguments: argparse.Namespace, around: Surroundings) -> int:
-    from agent.protocol import decode_command
+    from datetime import UTC, datetime
+
+    from agent.protocol import check_expiry, decode_command
 
     command = decode_command(read_command(arguments.command))
+    check_expiry(command, datetime.fromtimestamp(around.clock.wall(), UTC))
     again = f"data-mover run {shlex.quote(arguments.command)}"
     return _carry_out(command, settings_for(around, around.environ), around, None, again)
 

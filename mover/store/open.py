@@ -9,7 +9,7 @@ Azure's modules are imported for Azure's URLs only: they take a quarter of a sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -52,15 +52,20 @@ def _path(url: str) -> Path:
 
 
 def find_credential(
-    account: str, query: str, environ: Mapping[str, str], prefixes: tuple[str, ...] = ("DATA_MOVER_",)
+    account: str,
+    query: str,
+    environ: Mapping[str, str],
+    prefixes: tuple[str, ...] = ("DATA_MOVER_",),
+    accept: Callable[[str], bool] = lambda sas: True,
 ) -> Credential:
-    """Of an account: what its URL's query says, else the first of the variables that begin with a prefix, else the identity."""
+    """Of an account: what its URL's query says, else the first of the variables that begin with a prefix, else the identity.
+    `accept`: whether a variable's SAS is good for what it is wanted for."""
     from mover.store.azure_credentials import AccountKey, Sas
 
     if "sig=" in query:
         return Sas(query)
     for prefix in prefixes:
-        if sas := _secret(environ, f"{prefix}SAS"):
+        if (sas := _secret(environ, f"{prefix}SAS")) and accept(sas):
             return Sas(sas.lstrip("?"))
         if connection := _secret(environ, f"{prefix}CONNECTION_STRING"):
             return _from_connection_string(connection, account)

@@ -83,8 +83,19 @@ class Rig:
 
         def admit(message: Message, queue: str) -> Command:
             return envelope.admit(
-                message.body, self.trust, fetch, queue=queue, now=service.now(), delivery=message.deliveries
+                message.body,
+                self.trust,
+                fetch,
+                queue=queue,
+                now=service.now(),
+                delivery=message.deliveries,
+                inserted=message.inserted,
             )
+
+        def forget(message: Message) -> None:
+            claim = envelope.claim_of(message.body)
+            if claim is not None:
+                self.state.delete(claim.name)
 
         revealer = Revealer(self.environ, self.key, allow_clear=self.allow_clear, learned=self.redactor.learn)
         return Worker(
@@ -100,6 +111,7 @@ class Rig:
             reveal=revealer.of,
             limits=limits,
             redact=self.redactor.data,
+            forget=forget,
         )
 
     @contextmanager

@@ -57,6 +57,11 @@ BAD: list[tuple[str, str, str]] = [
     ("[worker]\nbandwidth = 'fast'", "worker.bandwidth", "a size"),
     ("[log]\nlevel = 'loud'", "log.level", "one of debug"),
     ("[queue]\nservice = 'https://acc.queue.core.windows.net'", "a queue in Azure needs state.url", "container"),
+    (
+        "[queue]\nservice = 'https://a.queue.core.windows.net/?sig=x'",
+        "queue.service with a query",
+        "DATA_MOVER_QUEUE_SAS",
+    ),
     ("[queue", "the configuration is not TOML", ""),
 ]
 

@@ -45,7 +45,7 @@ def nothing(claim: Claim) -> bytes:
 def admitted(
     message: bytes, *, trust: Trust = TRUST, at: datetime = NOW, queue: str = "workers", delivery: int = 1
 ) -> Any:
-    return admit(message, trust, nothing, queue=queue, now=at.timestamp(), delivery=delivery)
+    return admit(message, trust, nothing, queue=queue, now=at.timestamp())
 
 
 def test_a_signed_command_is_admitted() -> None:
@@ -195,7 +195,17 @@ def test_clocks_may_differ_by_five_minutes(minutes: int) -> None:
 
 
 def test_what_was_begun_in_time_is_gone_on_with() -> None:
-    admitted(wrap(body(), signer=SIGNER, claim_to=None), at=NOW + timedelta(hours=5), delivery=2)
+    message, later = wrap(body(), signer=SIGNER, claim_to=None), (NOW + timedelta(hours=5)).timestamp()
+    admit(message, TRUST, nothing, queue="workers", now=later, delivery=2, inserted=NOW.timestamp())
+    for delivery, inserted in ((1, NOW.timestamp()), (2, later), (7, later - 60)):
+        with pytest.raises(Expired):  # put back after its time, and taken twice
+            admit(message, TRUST, nothing, queue="workers", now=later, delivery=delivery, inserted=inserted)
+
+
+@pytest.mark.parametrize("field", ["id", "job", "to"])
+def test_a_line_s_end_is_no_part_of_a_name(field: str) -> None:
+    with pytest.raises(CommandRefused):
+        admitted(body(**{field: "workers\n"}), trust=Trust())
 
 
 def test_a_refusal_names_a_command_that_someone_trusted_sent_and_no_other() -> None:

@@ -124,6 +124,15 @@ def test_what_a_service_answers_in_our_words(status: int, headers: dict[str, str
         assert told.value.wait == (7.0 if "Retry-After" in headers else 0.0)
 
 
+@pytest.mark.parametrize("body", [b"<html>sign in first</html>", b"", b"<?xml version='1.0'?><QueueMessagesList />"])
+def test_a_proxy_s_page_is_no_empty_queue(body: bytes) -> None:
+    with ScriptedServer(answer("200 OK", {"Content-Type": "application/xml"}, body)) as server:
+        service = AzureQueueService(f"http://127.0.0.1:{server.port}/devacct", KEY)
+        with pytest.raises(QueueError):
+            service.queue("workers").take(60)
+        service.close()
+
+
 def test_no_service_at_all_is_unavailable() -> None:
     service = AzureQueueService("http://127.0.0.1:9/devacct", KEY)
     with pytest.raises(QueueUnavailable):
