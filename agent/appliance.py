@@ -115,7 +115,8 @@ class Appliance:
                 "a command for another queue", f"{command.to}, this is {queue}", "name the queue it is for"
             )
         message = envelope.wrap(body, signer=self._signer, claim_to=self._put_claim)
-        self._open(queue).put(message, ttl=self._lifetime.total_seconds())
+        # Not with the command's life as the message's: a job that takes longer would lose its message under it.
+        self._open(queue).put(message)
         return command
 
     def cancel(self, job: str) -> Command:

@@ -148,7 +148,12 @@ def admit(
     A delivery after the first is admitted when its time is over, for it was begun in time; but not when the message was put
     after it: whoever can write to the queue could take an old one twice.
     """
-    command = protocol.decode_command(unwrap(message, trust, fetch))
+    body = unwrap(message, trust, fetch)
+    try:
+        command = protocol.decode_command(body)
+    except CommandRefused as error:
+        error.command, error.job, error.reply = protocol.ids_of(body)
+        raise
     try:
         since = now if inserted is None or delivery == 1 else inserted
         _check(command, bool(trust), queue, datetime.fromtimestamp(now, UTC), datetime.fromtimestamp(since, UTC))
@@ -168,7 +173,7 @@ def _check(command: Command, trusted: bool, queue: str, now: datetime, begun: da
             raise Misaddressed("a signed command that is for no queue in particular", command.id)
         if command.expires is None or command.expires - command.issued > LONGEST_LIFE:
             raise Expired("a signed command that is good for too long", command.id, "let it expire in a week at most")
-    if command.issued > now + TOLERANCE:
+    if command.issued > now + TOLERANCE:  # `now` is the service's: it cannot overflow
         value = f"issued {command.issued:%Y-%m-%d %H:%M:%S}Z, now {now:%Y-%m-%d %H:%M:%S}Z"
         raise Expired("a command of the future", value, "set the appliance's clock")
     protocol.check_expiry(command, begun)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -51,10 +51,11 @@ State = Literal["running", "waiting", "ended"]
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`state` waiting: begun, given back, a worker will go on. `command` and `message` are of the newest delivery, `done_commands`
-    the ids of those whose work has ended. `asked`: when the queue took the command, by the queue's clock, as all that it is
-    compared with. `attempts` counts beginnings without an orderly end since the last one; `retries`
-    those that ended in an error that passes. `body`: the command, its secrets withheld."""
+    """`state` waiting: begun, given back, a worker will go on. `command` and `message` are of the newest delivery; `result` is of
+    the last end, `state` tells whether that was this one's; `done_commands` the ids of those whose work has ended. `asked`:
+    when the queue took the command, by the queue's clock, as all that it is compared with. `attempts` counts beginnings of this
+    command without an orderly end since the last one, `retries` those that ended in an error that passes. `body`: the command,
+    its secrets withheld."""
 
     version: int
     write_id: str
@@ -126,14 +127,18 @@ class HeldJob:
     """A job whose lease this incarnation holds. `tick` is called by a keeper thread, everything else by the thread that works;
     thread-safe. Any method may raise SessionLost: then another worker has the job, and nothing of it may be written or said."""
 
-    def __init__(self, store: Store, clock: Clock, name: str, lease: str, etag: str, record: JobRecord) -> None:
+    def __init__(
+        self, jobs: JobStore, name: str, lease: str, etag: str, record: JobRecord, *, leased_at: float
+    ) -> None:
+        store, clock = jobs.store, jobs._clock
+        self._redact = jobs._redact
         self._store = store
         self._clock = clock
         self._name = name
         self._lease = lease
         self._etag = etag
         self._lock = threading.RLock()
-        self._renewed_at = clock.monotonic()
+        self._renewed_at = leased_at
         self._written_at = clock.monotonic()
         self._issued = {record.write_id}
         self._lost = False
@@ -190,7 +195,7 @@ class HeldJob:
             if self._lost:
                 raise self._lose()
             wanted = msgspec.structs.replace(self.record, write_id=random_id(), **changes)
-            data = encode_record(wanted)
+            data = self._redact(encode_record(wanted))
             self._issued.add(wanted.write_id)
             while True:
                 try:
@@ -243,9 +248,10 @@ class HeldJob:
 class JobStore:
     """The records of one state store. `now` is the queue service's time."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, redact: Callable[[bytes], bytes] = bytes) -> None:
         self.store = store
         self._clock = clock
+        self._redact = redact
 
     # -- working on a job
 
@@ -258,15 +264,16 @@ class JobStore:
         name = JOBS + digest(fresh.job)
         first = msgspec.structs.replace(fresh, attempts=0)
         try:
-            self.store.create_record(name, encode_record(first), metadata_of(first))
+            self.store.create_record(name, self._redact(encode_record(first)), metadata_of(first))
         except ObjectExists:
             pass
+        leased_at = self._clock.monotonic()
         try:
             lease = self.store.acquire_lease(name, LEASE_SECONDS)
         except LeaseConflict:
             raise JobBusy("another worker is at this job", fresh.job, holder=self._read(name)) from None
         try:
-            return self._begin(name, lease, fresh)
+            return self._begin(name, lease, fresh, leased_at)
         except BaseException:
             try:
                 self.store.release_lease(name, lease)
@@ -274,17 +281,19 @@ class JobStore:
                 pass  # it lapses
             raise
 
-    def _begin(self, name: str, lease: str, fresh: JobRecord) -> HeldJob | Ended:
+    def _begin(self, name: str, lease: str, fresh: JobRecord, leased_at: float) -> HeldJob | Ended:
         found = self.store.read_record(name)
         there = decode_record(found.data, name)
         if there.job != fresh.job:
             raise Damaged("a job's record is of another job", name)
-        if there.state == "ended" and there.result is not None:
-            again = fresh.command not in there.done_commands and fresh.asked >= there.asked
-            if not again or there.result.status in ("success", "warning"):
+        if there.result is not None:
+            ended = there.state == "ended" and (
+                fresh.asked < there.asked or there.result.status in ("success", "warning")
+            )
+            if ended or fresh.command in there.done_commands:
                 self.store.release_lease(name, lease)
                 return Ended(there, there.result)
-        held = HeldJob(self.store, self._clock, name, lease, found.etag, there)
+        held = HeldJob(self, name, lease, found.etag, there, leased_at=leased_at)
         same = there.command == fresh.command
         held._write(
             state="running",
@@ -296,9 +305,8 @@ class JobStore:
             worker=fresh.worker,
             asked=there.asked if same else max(fresh.asked, there.asked),
             updated=fresh.updated,
-            result=None,
             progress=None,
-            attempts=there.attempts + 1,
+            attempts=there.attempts + 1 if same else 1,
             retries=there.retries if same else 0,
         )
         return held
@@ -401,6 +409,8 @@ class JobStore:
                     removed += 1
                 except (ObjectNotFound, ConditionFailed, LeaseConflict):
                     continue  # it changed meanwhile: it is not old
+                except (Damaged, UnsupportedFormat):
+                    continue  # for a person to look at
         return removed
 
 

@@ -39,7 +39,7 @@ from agent.worker import Limits, Queues, Worker
 from mover.clock import SYSTEM, Clock
 from mover.errors import MoverError, StoreUnavailable, TargetError
 
-LOOK_SECONDS, FIRST_WAIT, TIDY_SECONDS = 1.0, 1.0, 12 * 3600.0
+LOOK_SECONDS, FIRST_WAIT, TIDY_SECONDS, FIRST_TIDY = 1.0, 1.0, 12 * 3600.0, 600.0
 
 
 class Daemon:
@@ -61,7 +61,9 @@ class Daemon:
         self._trust = Trust.of(*(load_public(text) for text in config["trust.appliance_keys"]))
         self._state: WorkerState = "starting"
         self._since = self._told_at = float("-inf")
-        self._tidied_at = float("-inf")
+        self._tidied_at = clock.monotonic() - TIDY_SECONDS + FIRST_TIDY
+        self._codes: list[int] = []
+        self._is_ready = False
 
     def _noted(self, logger: object, name: str, event: MutableMapping[str, Any]) -> Any:
         """The one redaction of the log; what passed it is kept for a support bundle."""
@@ -94,7 +96,7 @@ class Daemon:
         )
         url = config["state.url"] or state_url(config["queue.service"])
         self._store, _ = open_metered(url, self._settings, config["queue.patience"])
-        self._jobs = JobStore(self._store, clock)
+        self._jobs = JobStore(self._store, clock, self._redactor.data)
         self._queues = Queues(*(self._service.queue(name) for name in (names.commands, names.control, names.poison)))
         self._outbox = Outbox(
             self._service.queue, self._events, config["queue.events_ttl"], clock, self._log, self._redactor.data
@@ -148,31 +150,31 @@ class Daemon:
     def run(self, *, once: bool = False) -> int:
         """Until stopped. The exit code: 0, or with `once` that of the one command's answer."""
         self._open()
-        codes: list[int] = []
+        threads: list[threading.Thread] = []
         try:
             if not self._get_ready():
                 return 0
+            self._is_ready = True
             if self._notify is not None:
                 self._notify("READY=1")
-            threads = [threading.Thread(target=self._obey_control, name="control")]
+            threads.append(threading.Thread(target=self._obey_control, name="control"))
             for number in range(self._config["worker.jobs"]):
-                threads.append(  # noqa: PERF401
-                    threading.Thread(target=self._serve, args=(f"job-{number}", once, codes), name=f"job-{number}")
-                )
+                name = f"job-{number}"
+                threads.append(threading.Thread(target=self._serve, args=(name, once), name=name))
             for thread in threads:
                 thread.start()
             self._keep_house(threads[1:], once)
             self._tell("stopping")
             if self._notify is not None:
                 self._notify("STOPPING=1")
-            self._stop.set()
+        finally:
+            self._stop.set()  # whatever ended this thread: the others do not live on without it
             for thread in threads:
                 thread.join()
             self._withdraw()
-        finally:
             self._close()
         self._log.info("stopped")
-        return codes[0] if codes else 0
+        return self._codes[0] if self._codes else 0
 
     def _get_ready(self) -> bool:
         """Queues there, state store reachable, and said so; asked again until then. False: told to stop before."""
@@ -207,16 +209,16 @@ class Daemon:
                 wait = min(60.0, wait * 2)
         return False
 
-    def _serve(self, who: str, once: bool, codes: list[int]) -> None:
+    def _serve(self, who: str, once: bool) -> None:
         try:
             code = self._worker.serve(who, once=once)
             if once:
-                codes.append(code)
+                self._codes.append(code)
         except Exception as error:  # a defect of the loop itself: the process ends with its code, and is started again
             self._log.error(
                 "a defect", type=type(error).__name__, exc_info=self._environ.get("DATA_MOVER_DEBUG") == "1"
             )
-            codes.append(EXIT_UNEXPECTED)
+            self._codes.append(EXIT_UNEXPECTED)
             self._stop.set()
         finally:
             self._watchdog.forget(who)
@@ -224,6 +226,10 @@ class Daemon:
     def _obey_control(self) -> None:
         try:
             self._worker.obey_control("control")
+        except Exception as error:  # as in `_serve`: a worker that obeys no cancel is not to live on
+            self._log.error("a defect", type=type(error).__name__)
+            self._codes.append(EXIT_UNEXPECTED)
+            self._stop.set()
         finally:
             self._watchdog.forget("control")
 
@@ -295,8 +301,7 @@ class Daemon:
         try:
             self._jobs.publish(record)
         except MoverError as error:
-            if self._state in ("starting", "idle") and changed and isinstance(error, StoreUnavailable):
-                self._state = "recovering"
+            if not self._is_ready:
                 raise
             self._log.warning("the worker's record could not be written", what=error.what, value=error.value)
 

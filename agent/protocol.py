@@ -205,6 +205,23 @@ class _Opening(msgspec.Struct):
     job: str = ""
 
 
+class _Ids(msgspec.Struct):
+    """What a refusal is addressed by, each only if it is well-formed."""
+
+    id: Identifier = ""
+    job: Identifier = ""
+    reply: QueueName | None = None
+
+
+def ids_of(data: bytes) -> tuple[str, str, str | None]:
+    """(command, job, reply) of a command that is not understood otherwise, as far as they can be read."""
+    try:
+        found = msgspec.json.decode(data, type=_Ids)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return "", "", None
+    return found.id, found.job, found.reply
+
+
 class _Envelope(Strict, frozen=True, kw_only=True):
     """As `Command`, the payload still in bytes."""
 
@@ -246,7 +263,7 @@ def decode_command(data: bytes) -> Command:
 
 def check_expiry(command: Command, now: datetime) -> None:
     """CommandRefused when its time is over by more than TOLERANCE."""
-    if command.expires is not None and now > command.expires + TOLERANCE:
+    if command.expires is not None and now - TOLERANCE > command.expires:
         raise Expired("the command has expired", command.expires.isoformat(), "issue it again")
 
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 SHORTEST = 6
 HIDDEN = "***"
 _PATTERNS = (
@@ -82,7 +84,11 @@ class Redactor:
         return self.text(str(value))
 
     def data(self, data: bytes) -> bytes:
-        """JSON, or any text in UTF-8."""
+        """JSON, value by value, so that it stays JSON whatever is hidden; or any text in UTF-8."""
+        try:
+            return msgspec.json.encode(self.value(msgspec.json.decode(data)))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
         return self.text(data.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
     def __call__(self, logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent import protocol
-from agent.errors import EXIT_UNEXPECTED, CommandRefused, JobBusy, Poisoned, StaleReceipt
+from agent.errors import EXIT_UNEXPECTED, CommandRefused, JobBusy, Poisoned, QueueUnavailable, StaleReceipt
 from agent.execute import execute
 from agent.jobs import KEPT_COMMAND_BYTES, VERSION, Ended, HeldJob, JobRecord, JobStore
 from agent.opening import Settings
@@ -71,15 +71,21 @@ class Queues:
 class Delivery:
     """Keeps a message invisible. `tick` comes from a keeper thread. `lost`: it is not ours any more; work on it must stop."""
 
-    def __init__(self, queue: Queue, message: Message, visibility: float, clock: Clock) -> None:
+    def __init__(self, queue: Queue, message: Message, visibility: float, clock: Clock, taken_at: float) -> None:
         self._queue = queue
         self._visibility = visibility
         self._clock = clock
-        self._sent = clock.monotonic()
-        self._sure_until = self._sent + visibility
-        self._closed = threading.Lock()
+        self._sent = taken_at
+        self._sure_until = taken_at + visibility
+        self._lost = False
         self.message = message
-        self.lost = False
+
+    @property
+    def lost(self) -> bool:
+        """Once true, always: what another may have taken is not ours again."""
+        if self._clock.monotonic() >= self._sure_until:
+            self._lost = True
+        return self._lost
 
     def tick(self) -> None:
         now = self._clock.monotonic()
@@ -90,10 +96,9 @@ class Delivery:
             self.message = self._queue.renew(self.message, self._visibility)
             self._sure_until = now + self._visibility
         except StaleReceipt:
-            self.lost = True
+            self._lost = True
         except MoverError:
             self._sent = now - self._visibility / 4  # asked again soon
-            self.lost = self._clock.monotonic() >= self._sure_until
 
 
 class Worker:
@@ -131,6 +136,7 @@ class Worker:
         self._stop = settings.cancel
         self._running: dict[str, threading.Event] = {}  # jobs of this process, and whether each shall be cancelled
         self._lock = threading.Lock()
+        self._times = threading.local()
         self.idle_since = self._clock.monotonic()
 
     # -- loops
@@ -171,6 +177,7 @@ class Worker:
             return tuple(sorted(self._running))
 
     def _take(self, queue: Queue) -> Message | None:
+        self._times.taken_at = self._clock.monotonic()  # before the request: its visibility began no sooner
         try:
             return queue.take(self.limits.visibility)
         except MoverError as error:
@@ -187,6 +194,13 @@ class Worker:
             command = self._admit(message, queue.name)
         except CommandRefused as error:
             return self._refuse(queue, message, error)
+        except (
+            ValueError,
+            TypeError,
+            ArithmeticError,
+        ) as error:  # a defect of ours: the message shall not end every worker
+            self._log.error("a defect in reading a command", type=type(error).__name__)
+            return self._refuse(queue, message, CommandRefused("a command that cannot be read", type(error).__name__))
         except MoverError as error:  # its claim check could not be fetched
             self._log.warning("a command could not be read: it waits", what=error.what, value=error.value)
             self._release(queue, message, BUSY_SECONDS)
@@ -250,7 +264,9 @@ class Worker:
     def _cancel(
         self, queue: Queue, message: Message, command: Command, payload: CancelPayload, log: FilteringBoundLogger
     ) -> Result | None:
-        self._jobs.cancel(payload.target, datetime.fromtimestamp(message.inserted, UTC))
+        # A cancel that somebody put again is no new wish: it counts as of when it was issued, give or take the clocks.
+        asked = min(datetime.fromtimestamp(message.inserted, UTC), command.issued + protocol.TOLERANCE)
+        self._jobs.cancel(payload.target, asked)
         with self._lock:
             if payload.target in self._running:
                 self._running[payload.target].set()
@@ -301,7 +317,7 @@ class Worker:
         )
         result = self._result(command, "failed", body)
         try:
-            self._queues.poison.put(msgspec.json.encode(entry))
+            self._queues.poison.put(self._redact(msgspec.json.encode(entry)))
             held.end(result)
         except MoverError as failure:
             log.warning("the command could not be put away", what=failure.what)
@@ -331,6 +347,11 @@ class Worker:
             return None
         if error is not None and error.type in BUSY:
             self._hand_back(run, "another worker holds the session: the command waits for it", BUSY_SECONDS)
+            return None
+        if result.status == "cancelled" and not run.wished.is_set():
+            self._hand_back(
+                run, "it was not certain that this worker still had the command: it waits for another one", 0.0
+            )
             return None
         retries = run.held.record.retries
         if error is not None and error.type in PASSING and retries < RETRIES:
@@ -369,19 +390,42 @@ class Worker:
         if result.error is not None:
             figures |= {"what": result.error.what, "value": result.error.value, "exit_code": result.error.exit_code}
         try:
-            self._outbox.deliver(result, reply)
+            self._deliver(result, reply, log)
             queue.delete(message)
         except StaleReceipt:
             log.info("the command is in other hands already", **figures)
+            return result
         except MoverError as error:
             log.warning("no answer could be given: the command shows again", why=error.what, **figures)
             return None
+        log.info("command done", **figures)
+        if result.status == "refused":
+            return result  # what it names may be another's
         try:
             self._forget(message)
         except MoverError as error:
             log.warning("a command's claim check could not be removed", what=error.what, value=error.value)
-        log.info("command done", **figures)
         return result
+
+    def _deliver(self, result: Result, reply: str | None, log: FilteringBoundLogger) -> None:
+        """To the reply queue; what that queue will never take goes to the default one, in short."""
+        try:
+            self._outbox.deliver(result, reply)
+        except QueueUnavailable:
+            raise
+        except MoverError as error:
+            log.error("the reply queue does not take the result: it goes to the default one", what=error.what)
+            short = Result(
+                command=result.command,
+                job=result.job,
+                time=result.time,
+                kind=result.kind,
+                status=result.status,
+                point=result.point,
+                already=result.already,
+                error=ErrorBody(what="the result could not be sent where it was wanted", exit_code=1),
+            )
+            self._outbox.deliver(short, None)
 
     def _release(self, queue: Queue, message: Message, delay: float) -> None:
         try:
@@ -425,19 +469,23 @@ class Run:
         self.command = command
         self.held = held
         self.log = log
-        self.delivery = Delivery(queue, message, worker.limits.visibility, self._clock)
+        taken_at = getattr(worker._times, "taken_at", self._clock.monotonic())
+        self.delivery = Delivery(queue, message, worker.limits.visibility, self._clock, taken_at)
         self.wished = threading.Event()
-        self._job_lost = False
+        self._job_lost = self._unsure = False
 
     @property
     def lost(self) -> bool:
         """The delivery or the job is another's, or may be: nothing more is done and nothing is said."""
-        return self.delivery.lost or self._job_lost or not self.held.sure
+        if not self.held.sure:
+            self._unsure = True  # for good: another may have had it meanwhile
+        return self.delivery.lost or self._job_lost or self._unsure
 
     def execute(self) -> Result:
         worker, command = self._worker, self.command
         settings = replace(worker.settings, reveal=worker._reveal(command))
         self._look_for_wish()
+        self.delivery.tick()
         try:
             with (
                 Keeper(self.delivery.tick, self._clock, min(1.0, worker.limits.visibility / 10)),

@@ -222,5 +222,5 @@ def _decoded(text: Any) -> bytes:
     """The bytes that were put; a message that somebody wrote as plain text comes as it is, and will be refused."""
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return str(text).encode(errors="replace")
+    except (binascii.Error, ValueError, TypeError):
+        return str(text or "").encode(errors="replace")

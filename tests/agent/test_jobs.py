@@ -149,10 +149,35 @@ def test_what_a_command_of_an_ended_job_gets(
     if isinstance(found, Ended):
         assert found.result.status == status
     else:
-        assert found.record.result is None
+        assert found.record.state == "running"
         found.end(result("success", command))
         for old in ("c1", command):
             assert isinstance(JobStore(store, clock).claim(fresh(command=old, at=at)), Ended)
+
+
+def test_a_command_that_is_done_is_not_begun_while_another_of_its_job_waits(store: Store, clock: ManualClock) -> None:
+    records = JobStore(store, clock)
+    held(records.claim(fresh())).end(result("failed"))
+    held(records.claim(fresh(command="c2", at=5))).give_back(NOW)
+    again = records.claim(fresh())
+    assert isinstance(again, Ended)
+    assert again.result.status == "failed"
+    assert held(records.claim(fresh(command="c2", at=5))).record.command == "c2"
+
+
+def test_attempts_are_of_one_command(store: Store, clock: ManualClock) -> None:
+    records = JobStore(store, clock)
+    for _ in range(4):
+        held(records.claim(fresh()))
+        clock.advance(LEASE_SECONDS + 1)
+    assert held(records.claim(fresh(command="c2", at=5))).record.attempts == 1
+
+
+def test_a_damaged_record_keeps_no_other_from_being_tidied(store: Store, clock: ManualClock) -> None:
+    records = JobStore(store, clock)
+    held(records.claim(fresh("done"))).end(result(job="done"))
+    store.create_record("jobs/" + "0" * 32, b"{", {})
+    assert records.tidy(NOW + timedelta(seconds=1)) == 1
 
 
 def test_a_wish_to_cancel_is_for_commands_issued_before_it(store: Store, clock: ManualClock) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from urllib.parse import quote
 
 import pytest
@@ -64,3 +65,15 @@ def test_other_text_is_left_alone() -> None:
     assert redactor.text("a short text with signals") == "a short text with signals"
     assert redactor.value([1, 2.5, None, True]) == [1, 2.5, None, True]
     assert redactor.data(b"\xff\xfe raw") == b"\xff\xfe raw"
+
+
+@pytest.mark.parametrize("secret", ['p"ass\\word1', "107374", "line\nline-2", "tab\there-it-is"])
+def test_what_is_json_stays_json_whatever_is_hidden(secret: str) -> None:
+    redactor = Redactor()
+    redactor.learn(secret)
+    document = {"memory": 1073741824, "text": f"a {secret} b", "key": "-----BEGIN PRIVATE KEY-----", "more": ["x"]}
+    shown = json.loads(redactor.data(json.dumps(document).encode()))
+    assert shown["memory"] == 1073741824
+    assert shown["more"] == ["x"]
+    assert secret not in shown["text"]
+    assert shown["text"].startswith("a ")

@@ -20,7 +20,7 @@ from agent.appliance import QueueNames
 from agent.envelope import Trust
 from agent.errors import QueueUnavailable, StaleReceipt
 from agent.execute import execute
-from agent.jobs import Ended
+from agent.jobs import Ended, HeldJob
 from agent.opening import Settings
 from agent.protocol import (
     Accepted,
@@ -624,3 +624,95 @@ def test_a_secret_in_the_clear_is_refused_where_it_must_not_be(place: Place, str
     done = strict.jobs.read(issued.job)
     assert done is not None
     assert PASSWORD.encode() not in bytes(done.body)
+
+
+# -- what a reviewer broke ------------------------------------------------------------------------------------------
+
+
+def test_a_refused_message_removes_no_one_s_claim(place: Place, rig: Rig) -> None:
+    """Whoever can write to the queue could name a claim that a genuine command waits for."""
+    body = json.loads(command(place))
+    body["payload"]["document"] = base64.b64encode(bytes(100 * 1024)).decode()
+    queue = rig.service.queue(rig.names.commands)
+    rig.submit(json.dumps(body))
+    genuine = queue.take(60)
+    assert genuine is not None
+    (entry,) = rig.state.list("claims/")
+    claim = {"claim": {"name": entry.name, "size": 1, "sha256": "0" * 64}}
+    queue.put(b"DMC1 " + json.dumps(claim).encode() + b"\n")
+    assert rig.worker().serve("w", once=True) == 3
+    queue.release(genuine)
+    assert rig.worker().serve("w", once=True) == 0
+    assert [r.status for r in rig.results()] == ["refused", "success"]
+
+
+def test_the_end_of_time_and_a_defect_in_reading_end_no_worker(
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.submit(command(place, expires="9999-12-31T23:59:59Z"))
+    assert rig.worker().serve("w", once=True) == 0
+    rig.submit(command(place, "j2"))
+    worker = rig.worker()
+
+    def broken(message: Message, queue: str) -> Command:
+        raise OverflowError("a secret")
+
+    monkeypatch.setattr(worker, "_admit", broken)
+    assert worker.serve("w", once=True) == 2
+    assert [r.status for r in rig.results()] == ["success", "refused"]
+    assert "a secret" not in repr(rig.logs)
+
+
+def test_a_job_that_may_have_been_another_s_is_handed_back_not_cancelled(
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease that could not be renewed in time and then could: what was stopped meanwhile is nobody's wish."""
+    rig.submit(command(place))
+    unsure = threading.Event()
+    sure = HeldJob.sure.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(HeldJob, "sure", property(lambda held: not unsure.is_set() and sure(held)))
+
+    def work(cancelled: Callable[[], bool]) -> None:
+        unsure.set()
+        assert cancelled()
+        unsure.clear()
+        assert cancelled(), "once unsure is unsure for good"
+
+    first = [True]
+
+    def once(cancelled: Callable[[], bool]) -> None:
+        if first:
+            first.clear()
+            work(cancelled)
+
+    instead(monkeypatch, once)
+    worker = rig.worker()
+    message = worker._take(rig.service.queue(rig.names.commands))
+    assert message is not None
+    assert worker._handle(message, "w") is None
+    kept = rig.jobs.read("j1")
+    assert kept is not None
+    assert (kept.state, kept.result) == ("waiting", None)
+    rig.service.queue(rig.names.commands).release(message)
+    assert worker.serve("w", once=True) == 0
+    assert [r.status for r in rig.results()] == ["success"]
+
+
+def test_a_reply_queue_that_is_not_there_loses_no_result(place: Place, rig: Rig) -> None:
+    rig.submit(command(place, reply="nobody-made-it"))
+    assert rig.worker().serve("w", once=True) == 0
+    (answer,) = rig.results()
+    assert (answer.job, answer.status) == ("j1", "success")
+    assert answer.error is not None
+    assert rig.waiting() == 0
+    done = rig.jobs.read("j1")
+    assert done is not None
+    assert done.result is not None
+    assert done.result.statistics
+
+
+def test_a_refusal_names_the_command_that_it_is_about(place: Place, rig: Rig) -> None:
+    rig.submit_raw(changed(command(place).decode(), kind="dance"))
+    assert rig.worker().serve("w", once=True) == 2
+    (answer,) = rig.results()
+    assert (answer.job, bool(answer.command), answer.status) == ("j1", True, "refused")
