@@ -19,10 +19,12 @@ from unittest import mock
 
 import mover.backup
 import mover.disk_backup
+import mover.keeper
 import mover.pipeline
 import mover.repository.descriptor
 import mover.repository.hold
 import mover.repository.index
+import mover.repository.index_run
 import mover.repository.leased
 import mover.repository.map_store
 import mover.repository.maps
@@ -87,8 +89,9 @@ def miniature(baton: Baton, seed: int, *, remote_index: bool = False) -> Iterato
         *_everywhere("Pacing", PlannedPacing),
     ]
     modules = (
-        mover.repository.hold,
+        mover.keeper,
         mover.repository.index,
+        mover.repository.index_run,
         mover.repository.leased,
         mover.repository.map_store,
         mover.repository.packer,
