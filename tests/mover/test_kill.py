@@ -94,7 +94,10 @@ def rounds(store: Store, url: str, environ: dict[str, str], folder: Path, kills:
         disk.write_bytes(content)
         moment: int | None = rng.randrange(430)
         while (done := workers.run("backup", url, "vm", f"job{number}", str(disk), kill_at=moment)) is None:
-            assert [point.name for point in repository.points()] == [name for name, _ in committed], "no half point"
+            listed = [point.name for point in repository.points()]
+            assert listed[: len(committed)] == [name for name, _ in committed], "no point is lost"
+            # The signal may reach a worker after its commit: then its point is whole, and compared below as the same job's.
+            assert len(listed) <= len(committed) + 1, "no half point"
             covered = checkpointed(repository)
             deepest = max(deepest, covered)
             moment = rng.choice([None, rng.randrange(430)])
