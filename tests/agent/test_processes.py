@@ -7,6 +7,7 @@ away; the demo and tests/mover/test_kill.py wait the minute.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -82,7 +83,8 @@ def submit(place: Place) -> None:
 
 
 def job_record(place: Place) -> JobRecord | None:
-    return JobStore(LocalStore(f"{place.queue}.state"), SYSTEM).read("j1")
+    with contextlib.closing(LocalStore(f"{place.queue}.state")) as store:
+        return JobStore(store, SYSTEM).read("j1")
 
 
 def begun(place: Place) -> bool:
@@ -97,11 +99,12 @@ def answer(place: Place) -> Result | None:
 
 def checkpoint(place: Place) -> int:
     """The blocks that the open session's newest checkpoint covers."""
-    repository = Repository.open(LocalStore(place.folder / "repository"), password=PASSWORD)
-    for entry in repository.point_entries():
-        if entry.metadata["state"] == record.OPEN:
-            header, _ = record.decode(repository.store.read_record(entry.name).data, entry.name, repository.keys)
-            return header.disks[0].covered if header.disks else 0
+    with contextlib.closing(LocalStore(place.folder / "repository")) as store:
+        repository = Repository.open(store, password=PASSWORD)
+        for entry in repository.point_entries():
+            if entry.metadata["state"] == record.OPEN:
+                header, _ = record.decode(store.read_record(entry.name).data, entry.name, repository.keys)
+                return header.disks[0].covered if header.disks else 0
     return 0
 
 

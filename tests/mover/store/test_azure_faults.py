@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
-import select
+import selectors
 import socket
 import threading
 import time
@@ -504,11 +504,15 @@ class Proxy:
             host, _, port = target.rpartition(":")
             with socket.create_connection((host, int(port))) as far:
                 near.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                while True:
-                    for ready in select.select([near, far], [], [])[0]:
-                        if not (data := ready.recv(65536)):
-                            return
-                        (far if ready is near else near).sendall(data)
+                with selectors.DefaultSelector() as waiting:  # not select: it knows no descriptor over 1,023
+                    for one, other in ((near, far), (far, near)):
+                        waiting.register(one, selectors.EVENT_READ, (one, other))
+                    while True:
+                        for key, _ in waiting.select():
+                            one, other = key.data
+                            if not (data := one.recv(65536)):
+                                return
+                            other.sendall(data)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
