@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import sqlite3
 import stat
@@ -75,9 +76,9 @@ def test_many_open_a_new_file_at_once(tmp_path: Path) -> None:
 
         def use(who: int, path: Path = tmp_path / f"queue-{number}.db", start: threading.Barrier = start) -> int:
             start.wait()
-            service = SqliteQueueService(path)
-            made(service).put(b"%d" % who)
-            return service.queue("workers").length()
+            with contextlib.closing(SqliteQueueService(path)) as service:
+                made(service).put(b"%d" % who)
+                return service.queue("workers").length()
 
         with ThreadPoolExecutor(8) as pool:
             assert max(pool.map(use, range(8))) == 8
