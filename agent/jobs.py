@@ -316,21 +316,8 @@ class JobStore:
     def cancel(self, target: str, asked: datetime) -> None:
         """Commands of the job that came until then shall end."""
         wish = CancelWish(version=VERSION, target=target, asked=asked)
-        name, data = CANCELS + digest(target), msgspec.json.encode(wish)
-        while True:
-            try:
-                self.store.create_record(name, data, {})
-                return
-            except ObjectExists:
-                pass
-            try:
-                found = self.store.read_record(name)
-                if _decode(found.data, CancelWish, name).asked >= asked:
-                    return
-                self.store.replace_record(name, data, {}, etag=found.etag, lease=None)
-                return
-            except (ConditionFailed, ObjectNotFound):
-                continue
+        name = CANCELS + digest(target)
+        self._put(name, wish, lambda there: _decode(there, CancelWish, name).asked >= asked)
 
     def is_cancelled(self, job: str, asked: datetime) -> bool:
         """Whether somebody wishes that this job, by a command that came then, ends; in the same second the wish was later."""
@@ -364,7 +351,11 @@ class JobStore:
 
     def publish(self, worker: WorkerRecord) -> None:
         """Say who is there; the newest word wins."""
-        name, data = WORKERS + digest(worker.worker), msgspec.json.encode(worker)
+        self._put(WORKERS + digest(worker.worker), worker, lambda there: False)
+
+    def _put(self, name: str, value: CancelWish | WorkerRecord, stands: Callable[[bytes], bool]) -> None:
+        """Make or replace a record that nobody leases, unless what is there `stands`."""
+        data = msgspec.json.encode(value)
         while True:
             try:
                 self.store.create_record(name, data, {})
@@ -373,7 +364,8 @@ class JobStore:
                 pass
             try:
                 found = self.store.read_record(name)
-                self.store.replace_record(name, data, {}, etag=found.etag, lease=None)
+                if not stands(found.data):
+                    self.store.replace_record(name, data, {}, etag=found.etag, lease=None)
                 return
             except (ConditionFailed, ObjectNotFound):
                 continue

@@ -170,7 +170,7 @@ class Gone(QueueService):
     where = "gone"
 
     def queue(self, name: str) -> Any:
-        raise NotImplementedError
+        raise AssertionError("only the time is asked for")
 
     def now(self) -> float:
         self.asked += 1
