@@ -24,7 +24,7 @@ APT := packaging/apt-install.sh
 # of every index in its settings that lacks it.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --quiet
 LOCKED := $(PIP_INSTALL) --require-hashes --no-build-isolation
-EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
 PYTEST := $(BIN)/python -m pytest
 QUICK := not soak and not kill and not bench and not slow
