@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`data-mover-agent`: arguments, configuration, signals. What the process does is `agent.process`'.
 
-SIGTERM and SIGINT end it in good order, SIGHUP reads the configuration anew.
+SIGTERM and SIGINT end it in good order, within worker.stop seconds; a second one ends it at once. SIGHUP reads the configuration
+anew. A process that is ended at once loses nothing: its lease and its message lapse, and another worker goes on.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from agent import config as configuration
@@ -21,6 +22,9 @@ from agent.figures import parse_size
 from agent.parser import Parser
 from agent.process import Daemon
 from mover.errors import MoverError, UsageError
+
+EXIT_STOPPED = 75
+"""Ended before it could end in good order (EX_TEMPFAIL of sysexits.h)."""
 
 
 def build_parser() -> Parser:
@@ -64,16 +68,44 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.check:
         return daemon.check()
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def end() -> None:
+        if stop.is_set():
+            os._exit(EXIT_STOPPED)
         stop.set()
+        deadline = threading.Timer(daemon.stop_seconds, os._exit, (EXIT_STOPPED,))
+        deadline.daemon = True
+        deadline.start()
 
-    def reload(number: int, frame: FrameType | None) -> None:
+    def reload() -> None:
         daemon.reload_with = load
 
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGHUP, reload)
-    return daemon.run(once=arguments.once)
+    with _signals({signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}):
+        return daemon.run(once=arguments.once)
+
+
+@contextmanager
+def _signals(handlers: Mapping[int, Callable[[], None]]) -> Iterator[None]:
+    """Handles signals in a thread of its own: a handler in the main thread runs within whatever lock that thread holds."""
+    heard, told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(heard, True)
+
+    def listen() -> None:
+        while numbers := os.read(heard, 1):
+            handlers.get(numbers[0], lambda: None)()
+
+    before = {number: signal.signal(number, lambda number, frame: None) for number in handlers}
+    woken = signal.set_wakeup_fd(told)
+    thread = threading.Thread(target=listen, name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(woken)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(told)  # the thread reads the end
+        thread.join()
+        os.close(heard)
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:

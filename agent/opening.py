@@ -42,7 +42,7 @@ class Settings:
     `checkpoint_seconds`: the shortest time between two checkpoints. `bandwidth`: bytes a second, up and down each; None:
     no limit. `opening_patience`: seconds for which a store may not answer at first. `cancel` ends waits for the store at
     once. `memory`: bytes that one backup may ask for; None: what it asks for. `reveal` turns a secret of a command
-    into its text. `collect_logs`: how this worker does it.
+    into its text. `collect_logs`: how this worker does it. `heard` is told each operation that a store answered.
     """
 
     worker: str = ""
@@ -55,6 +55,7 @@ class Settings:
     memory: int | None = None
     reveal: Callable[[Secret], str] | None = None
     collect_logs: Callable[[Work, CollectLogsPayload], None] | None = None
+    heard: Callable[[str], None] = lambda operation: None
 
     def secret(self, place: Secret) -> str:
         return self.reveal(place) if self.reveal is not None else passwords.read(place, self.environ)
@@ -81,7 +82,7 @@ def open_metered(url: str, settings: Settings, patience: float = PATIENCE_SECOND
     if "?" in url or "#" in url:
         hint = "commands carry no secrets: give a SAS in the worker's DATA_MOVER_SAS or DATA_MOVER_SAS_FILE"
         raise UsageError("a repository's URL with a query", redact(url), hint)
-    meter = MeterStore(open_store(url, settings.environ, settings.clock), request_class, settings.clock)
+    meter = MeterStore(open_store(url, settings.environ, settings.clock), request_class, settings.clock, settings.heard)
     store: Store = RetryStore(meter, settings.clock, patience=patience, cancel=settings.cancel)
     if settings.bandwidth is not None:
         store = LimitStore(store, settings.bandwidth, settings.clock, cancel=settings.cancel)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 PROGRESS_SECONDS = 5.0
+SHORTEST_CUT = 128
+"""Characters of a text that is cut to make an event fit: a name is never cut."""
 
 
 class Outbox:
@@ -73,13 +75,33 @@ class Outbox:
 
 
 def fitting(event: Event) -> bytes:
-    """The event in bytes, at most MAX_BODY: of a result that is too large the figures by operation go first, then notes."""
+    """The event in bytes, at most MAX_BODY: of a result that is too large the figures by operation go first, then the document
+    and most notes; at last every text of any event is cut short."""
     data = encode(event)
     if len(data) > MAX_BODY and isinstance(event, Result):
         event = msgspec.structs.replace(event, api_calls={})
         data = encode(event)
         if len(data) > MAX_BODY:
             note = f"{len(event.notes)} notes in all: the job's record has more"
-            event = msgspec.structs.replace(event, notes=(*(n[:500] for n in event.notes[:20]), note), document=None)
+            event = msgspec.structs.replace(event, notes=(*event.notes[:20], note), document=None)
             data = encode(event)
+    longest = 8192
+    while len(data) > MAX_BODY and longest >= SHORTEST_CUT:
+        data = encode(_cut(event, longest))
+        longest //= 2
     return data
+
+
+def _cut(value: Any, longest: int) -> Any:
+    """The value with no text longer than so many characters and no collection of more than 16 members."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.replace(
+            value, **{name: _cut(getattr(value, name), longest) for name in value.__struct_fields__}
+        )
+    if isinstance(value, str):
+        return value if len(value) <= longest else value[: longest - 1] + "…"
+    if isinstance(value, dict):
+        return {_cut(key, longest): _cut(item, longest) for key, item in list(value.items())[:16]}
+    if isinstance(value, tuple):
+        return tuple(_cut(item, longest) for item in value[:16])
+    return value

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker's process: what it is made of, its threads, and what it says of itself.
 
-Threads: one for each job at a time, one that looks for cancels, and the main one, which tells that the worker lives, keeps house
+Threads: one for each job at a time, one that looks for cancels, one that feeds the watchdog, and the main one, which keeps house
 and waits to be stopped.
 """
 
@@ -23,7 +23,7 @@ from agent import bundle, envelope, logs, notify
 from agent.appliance import QueueNames
 from agent.config import Config
 from agent.envelope import Trust
-from agent.errors import EXIT_UNEXPECTED, QueueMissing, QueueUnavailable
+from agent.errors import QueueMissing, QueueUnavailable
 from agent.jobs import JobStore, WorkerRecord
 from agent.kinds.work import Work
 from agent.opening import Settings, open_metered, state_url
@@ -33,6 +33,7 @@ from agent.queue.base import Message
 from agent.queue.open import open_service
 from agent.queue.patient import PatientService
 from agent.redaction import Redactor
+from agent.run import defect
 from agent.seal import Revealer, SealKey
 from agent.signing import load_public
 from agent.worker import Limits, Queues, Worker
@@ -75,15 +76,14 @@ class Daemon:
 
     def _open(self) -> None:
         """Services, stores and the worker; nothing is asked of them yet."""
-        config, clock = self._config, self._clock
+        config = self._config
+        self._notify = notify.notifier(self._environ)
+        self._watchdog = notify.Watchdog(self._clock, self._notify, notify.watchdog_seconds(self._environ))
+        self._clock = clock = notify.LivingClock(self._clock, self._watchdog.beat)
         names = QueueNames.of(config["queue.name"])
         self._events = config["queue.events"] or names.events
-        self._service = PatientService(
-            open_service(config["queue.service"], self._environ, clock),
-            clock,
-            patience=config["queue.patience"],
-            cancel=self._stop,
-        )
+        service = open_service(config["queue.service"], self._environ, clock)
+        self._service = PatientService(service, clock, patience=config["queue.patience"], cancel=self._stop)
         self._settings = Settings(
             worker=config["worker.name"],
             environ=self._environ,
@@ -98,14 +98,13 @@ class Daemon:
         self._store, _ = open_metered(url, self._settings, config["queue.patience"])
         self._jobs = JobStore(self._store, clock, self._redactor.data)
         self._queues = Queues(*(self._service.queue(name) for name in (names.commands, names.control, names.poison)))
-        self._outbox = Outbox(
-            self._service.queue, self._events, config["queue.events_ttl"], clock, self._log, self._redactor.data
-        )
+        ttl = config["queue.events_ttl"]
+        self._outbox = Outbox(self._service.queue, self._events, ttl, clock, self._log, self._redactor.data)
+        # A heartbeat that the queue does not take at once is late already: the next one says more.
+        self._pulse = Outbox(service.queue, self._events, ttl, clock, self._log, self._redactor.data)
         revealer = Revealer(
             self._environ, self._key, allow_clear=config.allows_clear_secrets, learned=self._redactor.learn
         )
-        self._notify = notify.notifier(self._environ)
-        self._watchdog = notify.Watchdog(clock, self._notify, notify.watchdog_seconds(self._environ))
         self._worker = Worker(
             self._queues,
             self._jobs,
@@ -145,12 +144,24 @@ class Daemon:
         self._store.close()
         self._service.close()
 
+    @property
+    def stop_seconds(self) -> float:
+        """How long an orderly end may take."""
+        seconds: float = self._config["worker.stop"]
+        return seconds
+
     # -- running
 
     def run(self, *, once: bool = False) -> int:
         """Until stopped. The exit code: 0, or with `once` that of the one command's answer."""
         self._open()
+        with self._watchdog:
+            return self._run(once)
+
+    def _run(self, once: bool) -> int:
         threads: list[threading.Thread] = []
+        house = threading.current_thread().name
+        self._watchdog.watch(house)
         try:
             if not self._get_ready():
                 return 0
@@ -162,12 +173,14 @@ class Daemon:
                 name = f"job-{number}"
                 threads.append(threading.Thread(target=self._serve, args=(name, once), name=name))
             for thread in threads:
+                self._watchdog.watch(thread.name)
                 thread.start()
             self._keep_house(threads[1:], once)
             self._tell("stopping")
             if self._notify is not None:
                 self._notify("STOPPING=1")
         finally:
+            self._watchdog.forget(house)  # it waits for the others, each of which is watched
             self._stop.set()  # whatever ended this thread: the others do not live on without it
             for thread in threads:
                 thread.join()
@@ -214,32 +227,29 @@ class Daemon:
             code = self._worker.serve(who, once=once)
             if once:
                 self._codes.append(code)
-        except Exception as error:  # a defect of the loop itself: the process ends with its code, and is started again
-            self._log.error(
-                "a defect", type=type(error).__name__, exc_info=self._environ.get("DATA_MOVER_DEBUG") == "1"
-            )
-            self._codes.append(EXIT_UNEXPECTED)
-            self._stop.set()
+        except Exception as error:
+            self._end_with(error)
         finally:
             self._watchdog.forget(who)
 
     def _obey_control(self) -> None:
         try:
             self._worker.obey_control("control")
-        except Exception as error:  # as in `_serve`: a worker that obeys no cancel is not to live on
-            self._log.error("a defect", type=type(error).__name__)
-            self._codes.append(EXIT_UNEXPECTED)
-            self._stop.set()
+        except Exception as error:  # a worker that obeys no cancel is not to live on
+            self._end_with(error)
         finally:
             self._watchdog.forget("control")
 
+    def _end_with(self, error: Exception) -> None:
+        """A defect of a loop itself: the process ends with its code, and is started again."""
+        self._codes.append(defect(error, self._log, self._environ).exit_code)
+        self._stop.set()
+
     def _keep_house(self, servers: list[threading.Thread], once: bool) -> None:
-        """Until stopped, or no thread serves any more: heartbeat, watchdog, reload, old records, idle exit."""
+        """Until stopped, or no thread serves any more: heartbeat, reload, old records, idle exit."""
         while any(thread.is_alive() for thread in servers):
-            pause = min(LOOK_SECONDS, self._watchdog.seconds / 3) if self._watchdog.seconds else LOOK_SECONDS
-            if self._clock.wait(self._stop, 0.05 if once else pause):
+            if self._clock.wait(self._stop, 0.05 if once else LOOK_SECONDS):
                 return
-            self._watchdog.feed()
             if self.reload_with is not None:
                 self._reload(self.reload_with)
             jobs = self._worker.jobs()
@@ -258,6 +268,7 @@ class Daemon:
         if self._notify is not None:
             self._notify("RELOADING=1")
         try:
+            self._redactor.learn_environment(self._environ)
             self._config, applied, restart = self._config.reloaded(load())
             self._worker.limits = _limits(self._config)
             self._settings = dataclasses.replace(
@@ -286,7 +297,7 @@ class Daemon:
         jobs = self._worker.jobs()
         if self._notify is not None:
             self._notify(f"STATUS={state}{': ' + ', '.join(jobs) if jobs else ''}")
-        self._outbox.send(Heartbeat(time=moment, worker=self._settings.worker, state=state, since=since, jobs=jobs))
+        self._pulse.send(Heartbeat(time=moment, worker=self._settings.worker, state=state, since=since, jobs=jobs))
         record = WorkerRecord(
             version=1,
             worker=self._settings.worker,

@@ -82,9 +82,10 @@ class Secret(Strict, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RepositoryReference(Strict, frozen=True, kw_only=True):
-    """What is not named here is found by the worker's own settings (docs/operations.md)."""
+    """What is not named here is found by the worker's own settings (docs/operations.md). A SAS is no part of `url`: a URL is
+    shown and kept, a secret is not."""
 
-    url: Name
+    url: Annotated[str, Meta(min_length=1, max_length=1024, pattern=f"^[^?#]*{_END}")]
     password: Secret | None = None
     sas: Secret | None = None
 
@@ -391,12 +392,13 @@ class Result(_Event, frozen=True, kw_only=True, tag="result"):
 
 
 class PoisonEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of the poison queue. `body`: the command, its secrets withheld; null when it was too large to keep."""
+    """A message of the poison queue. `body`: the command, its secrets withheld; null when it was too large to keep, or could
+    not be read: then there are no names either."""
 
     time: datetime
-    job: str
-    command: str
-    kind: str
+    job: str = ""
+    command: str = ""
+    kind: str = ""
     error: ErrorBody
     body: msgspec.Raw
 

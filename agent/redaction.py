@@ -25,6 +25,7 @@ _PATTERNS = (
     (re.compile(r"(?i)\b(Bearer |SharedKey [a-z0-9]+:)[A-Za-z0-9+/=._~-]+"), rf"\1{HIDDEN}"),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
 )
+_SECRET_NAMES = ("PASSWORD", "SAS", "CONNECTION_STRING", "ACCOUNT_KEY")
 _HINT = re.compile(r"(?i)sig=|AccountKey|SharedAccess|Bearer |SharedKey |PRIVATE KEY")
 
 
@@ -50,16 +51,17 @@ class Redactor:
             self._expression = re.compile("|".join(map(re.escape, longest_first)))
 
     def learn_environment(self, environ: Mapping[str, str]) -> None:
-        """The values of the variables that hold secrets."""
+        """The values of the variables that hold secrets, and what is in the files that they name."""
         for name, value in environ.items():
-            if name.startswith("DATA_MOVER_") and name.endswith(
-                ("PASSWORD", "SAS", "CONNECTION_STRING", "ACCOUNT_KEY")
-            ):
-                self.learn(value)
-                for part in re.split("[;&]", value):
-                    key, _, secret = part.partition("=")
-                    if key.lower() in ("sig", "accountkey", "sharedaccesssignature"):
-                        self.learn(secret)
+            if name.startswith("DATA_MOVER_") and name.removesuffix("_FILE").endswith(_SECRET_NAMES):
+                self._learn_setting(_first_bytes(value) if name.endswith("_FILE") else value)
+
+    def _learn_setting(self, value: str) -> None:
+        self.learn(value)
+        for part in re.split("[;&?]", value):
+            key, _, secret = part.partition("=")
+            if key.lower() in ("sig", "accountkey", "sharedaccesssignature"):
+                self.learn(secret)
 
     def text(self, text: str) -> str:
         if self._expression is not None:
@@ -93,3 +95,12 @@ class Redactor:
 
     def __call__(self, logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {key: self.value(item) for key, item in event.items()}
+
+
+def _first_bytes(path: str) -> str:
+    """Of a file that holds a secret; what cannot be read holds none that we could show."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(16 * 1024).decode(errors="replace").strip()
+    except (OSError, ValueError):
+        return ""

@@ -12,38 +12,37 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent import protocol
-from agent.errors import EXIT_UNEXPECTED, CommandRefused, JobBusy, Poisoned, QueueUnavailable, StaleReceipt
-from agent.execute import execute
+from agent.errors import CommandRefused, JobBusy, Poisoned, QueueMissing, QueueUnavailable, StaleReceipt
 from agent.jobs import KEPT_COMMAND_BYTES, VERSION, Ended, HeldJob, JobRecord, JobStore
 from agent.opening import Settings
 from agent.outbox import Outbox
-from agent.protocol import CancelPayload, Command, ErrorBody, LogItem, ProgressEvent, Result
+from agent.protocol import CancelPayload, Command, ErrorBody, LogItem, Result
 from agent.queue.base import Message, Queue
 from agent.queue.polling import Pace
+from agent.run import Delivery, Run, defect, failed
 from agent.seal import withhold
-from mover.clock import Clock
-from mover.errors import Damaged, MoverError, SessionLost, UnsupportedFormat
-from mover.keeper import Keeper
+from mover.errors import Damaged, MoverError, UnsupportedFormat, UsageError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 BUSY_SECONDS = 5.0
 """How long a command waits in the queue whose job or session another worker holds, or held until its lease lapses."""
-WISH_SECONDS = 0.5
-"""Between two looks whether a running job shall be cancelled."""
-NOTE_SECONDS = 2.0
-"""Between two writes of a running job's record: what `watch` sees."""
-PASSING = frozenset({"StoreUnavailable", "QueueUnavailable", "SessionLost", "SealedForAnother"})
+PASSING = frozenset({"StoreUnavailable", "QueueUnavailable", "SessionLost"})
 """Errors after which the same command may succeed later: it goes back to the queue, RETRIES times, each time for longer."""
 BUSY = frozenset({"SessionBusy"})
+"""The session is another worker's for now."""
+ELSEWHERE = frozenset({"SealedForAnother"})
+"""Another worker can do it: the command looks for that one until it expires."""
 RETRIES, RETRY_SECONDS, RETRY_LONGEST = 5, 10.0, 600.0
+ELSEWHERE_LIFE = timedelta(days=1)
+"""For a command without an expiry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +65,6 @@ class Queues:
     commands: Queue
     control: Queue
     poison: Queue
-
-
-class Delivery:
-    """Keeps a message invisible. `tick` comes from a keeper thread. `lost`: it is not ours any more; work on it must stop."""
-
-    def __init__(self, queue: Queue, message: Message, visibility: float, clock: Clock, taken_at: float) -> None:
-        self._queue = queue
-        self._visibility = visibility
-        self._clock = clock
-        self._sent = taken_at
-        self._sure_until = taken_at + visibility
-        self._lost = False
-        self.message = message
-
-    @property
-    def lost(self) -> bool:
-        """Once true, always: what another may have taken is not ours again."""
-        if self._clock.monotonic() >= self._sure_until:
-            self._lost = True
-        return self._lost
-
-    def tick(self) -> None:
-        now = self._clock.monotonic()
-        if self.lost or now - self._sent < self._visibility / 3:
-            return
-        self._sent = now
-        try:
-            self.message = self._queue.renew(self.message, self._visibility)
-            self._sure_until = now + self._visibility
-        except StaleReceipt:
-            self._lost = True
-        except MoverError:
-            self._sent = now - self._visibility / 4  # asked again soon
 
 
 class Worker:
@@ -137,6 +103,7 @@ class Worker:
         self._running: dict[str, threading.Event] = {}  # jobs of this process, and whether each shall be cancelled
         self._lock = threading.Lock()
         self._times = threading.local()
+        self._defects: dict[str, int] = {}  # by message
         self.idle_since = self._clock.monotonic()
 
     # -- loops
@@ -151,7 +118,7 @@ class Worker:
                 self._clock.wait(self._stop, pace.idle())
                 continue
             pace.busy()
-            result = self._handle(message, who)
+            result = self._handle(message, who, self._queues.commands)
             self.idle_since = self._clock.monotonic()
             if once and result is not None:
                 return result.exit_code
@@ -187,9 +154,28 @@ class Worker:
 
     # -- one delivery
 
-    def _handle(self, message: Message, who: str, queue: Queue | None = None) -> Result | None:
-        """The answer that was given; None when none was."""
-        queue = queue or self._queues.commands
+    def _handle(self, message: Message, who: str, queue: Queue) -> Result | None:
+        """The answer that was given; None when none was. A defect of ours ends this delivery, never the worker."""
+        try:
+            result = self._handle_one(message, who, queue)
+            self._defects.pop(message.id, None)
+            return result
+        except Exception as error:
+            count = self._defects[message.id] = self._defects.get(message.id, 0) + 1
+            body = defect(error, self._log, self.settings.environ)
+        try:
+            if count <= self.limits.attempts:  # what has a job is poisoned by its record, with its command
+                queue.release(message, min(RETRY_LONGEST, RETRY_SECONDS * 2 ** (count - 1)))
+                return None
+            self._put_away(protocol.PoisonEntry(time=self._moment(), error=body, body=msgspec.Raw(b"null")))
+            queue.delete(message)
+        except Exception as error:
+            self._log.warning("a message that ends in a defect could not be put away", type=type(error).__name__)
+            return None
+        del self._defects[message.id]
+        return Result(command="", job="", time=self._moment(), kind="", status="failed", error=body)
+
+    def _handle_one(self, message: Message, who: str, queue: Queue) -> Result | None:
         try:
             command = self._admit(message, queue.name)
         except CommandRefused as error:
@@ -216,7 +202,7 @@ class Worker:
             return None
         except (Damaged, UnsupportedFormat) as error:
             return self._answer(
-                queue, message, command.reply, self._result(command, "failed", ErrorBody.of(error)), log
+                queue, message, command.reply, failed(command, ErrorBody.of(error), self._moment()), log
             )
         except MoverError as error:
             log.warning("the job's record cannot be used: the command waits", what=error.what, value=error.value)
@@ -226,9 +212,29 @@ class Worker:
             log.info("the command's work was done before: answered again")
             again = msgspec.structs.replace(claimed.result, command=command.id, already=True, time=self._moment())
             return self._answer(queue, message, command.reply, again, log)
-        if claimed.record.attempts > self.limits.attempts:
-            return self._poison(queue, message, command, claimed, log)
-        return self._work(Run(self, queue, message, command, claimed, who, log))
+        try:
+            if claimed.record.attempts > self.limits.attempts:
+                return self._poison(queue, message, command, claimed, log)
+            return self._work(queue, self._run(queue, message, command, claimed, who, log))
+        except Exception:
+            claimed.abandon()
+            raise
+
+    def _run(
+        self, queue: Queue, message: Message, command: Command, held: HeldJob, who: str, log: FilteringBoundLogger
+    ) -> Run:
+        taken_at = getattr(self._times, "taken_at", self._clock.monotonic())
+        return Run(
+            command,
+            held,
+            Delivery(queue, message, self.limits.visibility, self._clock, taken_at),
+            replace(self.settings, reveal=self._reveal(command)),
+            self._jobs,
+            self._outbox,
+            log,
+            self._moment,
+            lambda: self._beat(who),
+        )
 
     def _fresh(self, command: Command, message: Message) -> JobRecord:
         body = self._redact(protocol.encode(withhold(command)))
@@ -315,9 +321,9 @@ class Worker:
             error=last or body,
             body=held.record.body,
         )
-        result = self._result(command, "failed", body)
+        result = failed(command, body, self._moment())
         try:
-            self._queues.poison.put(self._redact(msgspec.json.encode(entry)))
+            self._put_away(entry)
             held.end(result)
         except MoverError as failure:
             log.warning("the command could not be put away", what=failure.what)
@@ -326,9 +332,24 @@ class Worker:
         log.error("command poisoned", attempts=held.record.attempts)
         return self._answer(queue, message, command.reply, result, log)
 
+    def _put_away(self, entry: protocol.PoisonEntry) -> None:
+        """Into the poison queue, which is made again when it was removed; without its command when that is too large."""
+        for body in (entry.body, msgspec.Raw(b"null")):
+            data = self._redact(msgspec.json.encode(msgspec.structs.replace(entry, body=body)))
+            try:
+                try:
+                    self._queues.poison.put(data)
+                except QueueMissing:
+                    self._queues.poison.ensure()
+                    self._queues.poison.put(data)
+                return
+            except UsageError:
+                if bytes(body) == b"null":
+                    raise
+
     # -- carrying one out
 
-    def _work(self, run: Run) -> Result | None:
+    def _work(self, queue: Queue, run: Run) -> Result | None:
         job = run.command.job
         with self._lock:
             self._running[job] = run.wished
@@ -342,30 +363,35 @@ class Worker:
             run.give_back()
             return None
         error = result.error
-        if result.status == "cancelled" and not run.wished.is_set() and self._stop.is_set():
-            self._hand_back(run, "the worker is stopping: the command waits for another one", 0.0)
+        if result.status == "cancelled" and not run.wished.is_set():
+            stopping = "the worker is stopping: the command waits for another one"
+            unsure = "it was not certain that this worker still had the command: it waits for another one"
+            self._hand_back(queue, run, stopping if self._stop.is_set() else unsure, 0.0)
             return None
         if error is not None and error.type in BUSY:
-            self._hand_back(run, "another worker holds the session: the command waits for it", BUSY_SECONDS)
+            self._hand_back(queue, run, "another worker holds the session: the command waits for it", BUSY_SECONDS)
             return None
-        if result.status == "cancelled" and not run.wished.is_set():
+        if error is not None and error.type in ELSEWHERE and self._may_look_elsewhere(run.command):
             self._hand_back(
-                run, "it was not certain that this worker still had the command: it waits for another one", 0.0
+                queue, run, "another worker's key opens the command's secrets: it waits for that one", BUSY_SECONDS
             )
             return None
         retries = run.held.record.retries
         if error is not None and error.type in PASSING and retries < RETRIES:
             delay = min(RETRY_LONGEST, RETRY_SECONDS * 2**retries)
-            self._hand_back(run, f"{error.what}: tried again in {delay:g} s", delay, error)
+            self._hand_back(queue, run, f"{error.what}: tried again in {delay:g} s", delay, error)
             return None
         try:
             run.held.end(result)
         except MoverError as failure:
             run.log.warning("the result could not be recorded: the command shows again", what=failure.what)
             return None
-        return self._answer(run.queue, run.delivery.message, run.command.reply, result, run.log)
+        return self._answer(queue, run.delivery.message, run.command.reply, result, run.log)
 
-    def _hand_back(self, run: Run, why: str, delay: float, error: ErrorBody | None = None) -> None:
+    def _may_look_elsewhere(self, command: Command) -> bool:
+        return self._moment() < (command.expires or command.issued + ELSEWHERE_LIFE)
+
+    def _hand_back(self, queue: Queue, run: Run, why: str, delay: float, error: ErrorBody | None = None) -> None:
         """In good order: the record says that the job waits, then the message shows again."""
         now = self._moment()
         item = LogItem(
@@ -379,7 +405,7 @@ class Worker:
         )
         self._outbox.send(item, run.command.reply)
         run.give_back(error)
-        self._release(run.queue, run.delivery.message, delay)
+        self._release(queue, run.delivery.message, delay)
         run.log.info(why)
 
     def _answer(
@@ -433,118 +459,5 @@ class Worker:
         except MoverError as error:
             self._log.warning("a command could not be given back: it shows again by itself", what=error.what)
 
-    def _result(self, command: Command, status: str, error: ErrorBody) -> Result:
-        return Result(
-            command=command.id,
-            job=command.job,
-            time=self._moment(),
-            kind=command.kind,
-            status=status,  # type: ignore[arg-type]
-            resource=command.subject,
-            error=error,
-        )
-
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self._now(), UTC)
-
-
-class Run:
-    """One command being carried out by this worker."""
-
-    def __init__(
-        self,
-        worker: Worker,
-        queue: Queue,
-        message: Message,
-        command: Command,
-        held: HeldJob,
-        who: str,
-        log: FilteringBoundLogger,
-    ) -> None:
-        self._worker = worker
-        self._who = who
-        self._clock = worker._clock
-        self._looked_at = float("-inf")
-        self.queue = queue
-        self.command = command
-        self.held = held
-        self.log = log
-        taken_at = getattr(worker._times, "taken_at", self._clock.monotonic())
-        self.delivery = Delivery(queue, message, worker.limits.visibility, self._clock, taken_at)
-        self.wished = threading.Event()
-        self._job_lost = self._unsure = False
-
-    @property
-    def lost(self) -> bool:
-        """The delivery or the job is another's, or may be: nothing more is done and nothing is said."""
-        if not self.held.sure:
-            self._unsure = True  # for good: another may have had it meanwhile
-        return self.delivery.lost or self._job_lost or self._unsure
-
-    def execute(self) -> Result:
-        worker, command = self._worker, self.command
-        settings = replace(worker.settings, reveal=worker._reveal(command))
-        self._look_for_wish()
-        self.delivery.tick()
-        try:
-            with (
-                Keeper(self.delivery.tick, self._clock, min(1.0, worker.limits.visibility / 10)),
-                Keeper(self._keep_job, self._clock, WISH_SECONDS, passing=(MoverError,)),
-            ):
-                return execute(
-                    command, settings, self._send, self._cancelled, delivery=self.delivery.message.deliveries
-                )
-        except Exception as error:
-            debug = settings.environ.get("DATA_MOVER_DEBUG") == "1"
-            self.log.error("a defect", type=type(error).__name__, exc_info=debug)
-            body = ErrorBody(
-                what="a defect in data-mover",
-                value=type(error).__name__,
-                hint="run the worker with DATA_MOVER_DEBUG=1 and report what it logs",
-                exit_code=EXIT_UNEXPECTED,
-                type=type(error).__name__,
-            )
-            return worker._result(command, "failed", body)
-
-    def _keep_job(self) -> None:
-        if self._job_lost:
-            return
-        try:
-            self.held.tick()
-        except SessionLost:
-            self._job_lost = True
-            return
-        self._look_for_wish()
-
-    def _look_for_wish(self) -> None:
-        """Somebody may wish that the job ends, from before it began on."""
-        try:
-            if not self.wished.is_set() and self._worker._jobs.is_cancelled(self.command.job, self.held.record.asked):
-                self.wished.set()
-        except MoverError as error:
-            self.log.warning("it cannot be seen whether the job shall be cancelled", what=error.what)
-
-    def _cancelled(self) -> bool:
-        self._worker._beat(self._who)
-        return self.wished.is_set() or self.lost or self._worker._stop.is_set()
-
-    def _send(self, event: protocol.Event) -> None:
-        if self.lost:
-            return
-        self._worker._outbox.send(event, self.command.reply)
-        if isinstance(event, ProgressEvent | LogItem):
-            try:
-                self.held.note(event, every=NOTE_SECONDS if isinstance(event, ProgressEvent) else 0.0)
-            except SessionLost:
-                self._job_lost = True
-            except MoverError as error:
-                self.log.warning("the job's record could not be brought up to date", what=error.what)
-
-    def give_back(self, error: ErrorBody | None = None) -> None:
-        """The record says that the job waits, unless it is another's."""
-        if self._job_lost:
-            return
-        try:
-            self.held.give_back(self._worker._moment(), retry=error)
-        except MoverError as failure:
-            self.log.warning("the job's record could not be given back: its lease lapses", what=failure.what)

@@ -31,12 +31,19 @@ class Count:
 
 
 class MeterStore(Wrapper):
-    """`classify` takes a name (for listings the prefix) and is called by many threads."""
+    """`classify` takes a name (for listings the prefix), `heard` an operation that was answered; many threads call them."""
 
-    def __init__(self, inner: Store, classify: Callable[[str], str], clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        inner: Store,
+        classify: Callable[[str], str],
+        clock: Clock = SYSTEM,
+        heard: Callable[[str], None] = lambda operation: None,
+    ) -> None:
         super().__init__(inner)
         self._classify = classify
         self._clock = clock
+        self._heard = heard
         self._lock = threading.Lock()
         self._counts: defaultdict[tuple[str, str], Count] = defaultdict(Count)
 
@@ -80,3 +87,5 @@ class MeterStore(Wrapper):
             count.bytes += size
             count.seconds += seconds
             count.errors += errors
+        if not errors:
+            self._heard(key[0])

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,19 @@ from typing import Any
 import pytest
 
 from agent import cli
+from agent.appliance import QueueNames
+from agent.envelope import Trust
+from agent.queue.azure import AzureQueueService
+from agent.queue.base import QueueService
+from agent.queue.sqlite import SqliteQueueService
+from agent.signing import Signer
+from mover.store.azure_credentials import AccountKey
+from mover.store.base import Store
+from mover.store.local import LocalStore
+from mover.store.open import open_store
+from tests.agent.rig import Rig
+from tests.azurite import Azurite
+from tests.mover.store.test_azure import make_container
 
 MIB = 1 << 20
 PASSWORD = "correct-horse-7Q"
@@ -148,3 +163,38 @@ def write_image(path: Path, size: int, seed: int = 1) -> None:
         file.write(rng.randbytes(half))
         file.seek(half + MIB)
         file.write(rng.randbytes(size - MIB - half))
+
+
+KINDS = ["sqlite", pytest.param("azurite", marks=pytest.mark.azurite)]
+
+
+@pytest.fixture(params=KINDS)
+def rig(request: pytest.FixtureRequest, place: Place) -> Iterator[Rig]:
+    """A repository in a folder; queue and state on SQLite and a folder, or on Azurite."""
+    place.repo()
+    service: QueueService
+    state: Store
+    names = None
+    if request.param == "sqlite":
+        service, state = SqliteQueueService(place.queue), LocalStore(place.folder / "state")
+    else:
+        azurite: Azurite = request.getfixturevalue("azurite")
+        names = QueueNames.of(f"q-{uuid.uuid4().hex[:20]}")
+        key = AccountKey(azurite.account_name, azurite.account_key)
+        service = AzureQueueService(azurite.queue_url, key)
+        state = open_store(make_container(azurite), {"DATA_MOVER_ACCOUNT_KEY": azurite.account_key})
+    made = Rig(service, state, names=names)
+    yield made
+    state.close()
+    service.close()
+
+
+@pytest.fixture
+def strict(place: Place) -> Iterator[Rig]:
+    """Workers that trust one appliance only, and take no secret in the clear."""
+    place.repo(encrypted=True)
+    signer = Signer.generate()
+    service, state = SqliteQueueService(place.queue), LocalStore(place.folder / "state")
+    yield Rig(service, state, signer=signer, trust=Trust.of(signer.public), allow_clear=False)
+    state.close()
+    service.close()

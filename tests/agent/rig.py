@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import envelope
 from agent.appliance import Appliance, QueueNames
@@ -24,6 +24,9 @@ from agent.signing import Signer
 from agent.worker import Limits, Queues, Worker
 from mover.clock import SYSTEM, Clock
 from mover.store.base import Store
+
+if TYPE_CHECKING:
+    from tests.agent.conftest import Place
 
 QUICK = Limits(visibility=30, shortest=0.02, longest=0.1, control=0.02)
 
@@ -152,3 +155,12 @@ class Rig:
 def changed(body: str, **fields: object) -> bytes:
     """A command's JSON with other fields."""
     return json.dumps(json.loads(body) | fields).encode()
+
+
+def command(place: Place, job: str = "j1", **fields: object) -> bytes:
+    return changed(place.back_up("--print-command", "--job", job).out, **fields)
+
+
+def points(place: Place) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = place.dm("points", "--json").document["points"]
+    return found

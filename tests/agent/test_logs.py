@@ -7,8 +7,10 @@ import io
 import json
 import logging
 import os
+import queue
 import socket
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ import structlog
 
 from agent import bundle, logs, notify
 from agent.redaction import Redactor
+from mover.clock import SYSTEM
+from tests.agent.waiting import wait_for
 from tests.mover.store.clock import ManualClock
 
 SECRET = "known-secret-4711"
@@ -105,8 +109,9 @@ def test_a_worker_lives_only_while_all_of_it_makes_progress() -> None:
     clock, told = ManualClock(), []
     watchdog = notify.Watchdog(clock, told.append, 30)
     assert watchdog.feed(), "nothing has begun yet"
-    watchdog.beat("job-0")
-    watchdog.beat("control")
+    watchdog.watch("job-0")
+    watchdog.watch("control")
+    watchdog.beat("unknown")
     clock.advance(29)
     assert watchdog.feed()
     watchdog.beat("control")
@@ -121,6 +126,34 @@ def test_a_worker_lives_only_while_all_of_it_makes_progress() -> None:
     assert watchdog.feed()
     assert set(told) == {"WATCHDOG=1"}
     assert not notify.Watchdog(clock, None, 30).feed()
+
+
+def test_a_wait_is_life_however_long_and_a_thread_that_hangs_is_none() -> None:
+    """The clock of a worker beats for whoever waits by it: patience with a service that is away must not end the worker."""
+    clock, told = ManualClock(), []
+    watchdog = notify.Watchdog(clock, told.append, 30)
+    living = notify.LivingClock(clock, watchdog.beat)
+    watchdog.watch(threading.current_thread().name)
+    watchdog.watch("job-0")
+    assert not living.wait(threading.Event(), 300)
+    assert watchdog.silent() == ["job-0"]
+    assert not watchdog.feed()
+    assert not told
+    woken = threading.Event()
+    woken.set()
+    before = clock.monotonic()
+    assert living.wait(woken, 300)
+    assert clock.monotonic() == before
+
+
+def test_the_watchdog_s_own_thread_feeds_it() -> None:
+    """Whatever the thread that keeps house waits for."""
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with notify.Watchdog(SYSTEM, told.put, 0.3) as watchdog:
+        for _ in range(3):
+            assert told.get(timeout=60) == "WATCHDOG=1"
+        watchdog.watch("job-0")
+        wait_for(lambda: watchdog.silent() == ["job-0"])
 
 
 def test_a_support_bundle_says_much_and_no_secret(redactor: Redactor) -> None:

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command while this worker carries it out: its message is kept invisible, its job's lease renewed, its record kept true.
+
+Either may be lost, to a worker that took the command meanwhile, or be in doubt: then the work stops at once and says nothing
+more. What becomes of the command afterwards is `agent.worker`'s.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from agent.errors import EXIT_UNEXPECTED, StaleReceipt
+from agent.execute import execute
+from agent.jobs import HeldJob, JobStore
+from agent.opening import Settings
+from agent.outbox import Outbox
+from agent.protocol import Command, ErrorBody, Event, LogItem, ProgressEvent, Result
+from agent.queue.base import Message, Queue
+from mover.clock import Clock
+from mover.errors import MoverError, SessionLost
+from mover.keeper import Keeper
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+WISH_SECONDS = 0.5
+"""Between two looks whether a running job shall be cancelled."""
+NOTE_SECONDS = 2.0
+"""Between two writes of a running job's record: what `watch` sees."""
+
+
+class Delivery:
+    """Keeps a message invisible. `tick` comes from a keeper thread. `lost`: it is not ours any more; work on it must stop."""
+
+    def __init__(self, queue: Queue, message: Message, visibility: float, clock: Clock, taken_at: float) -> None:
+        self._queue = queue
+        self.visibility = visibility
+        self._clock = clock
+        self._sent = taken_at
+        self._sure_until = taken_at + visibility
+        self._lost = False
+        self.message = message
+
+    @property
+    def lost(self) -> bool:
+        """Once true, always: what another may have taken is not ours again."""
+        if self._clock.monotonic() >= self._sure_until:
+            self._lost = True
+        return self._lost
+
+    def tick(self) -> None:
+        now = self._clock.monotonic()
+        if self.lost or now - self._sent < self.visibility / 3:
+            return
+        self._sent = now
+        try:
+            self.message = self._queue.renew(self.message, self.visibility)
+            self._sure_until = now + self.visibility
+        except StaleReceipt:
+            self._lost = True
+        except MoverError:
+            self._sent = now - self.visibility / 4  # asked again soon
+
+
+class Run:
+    """`execute` once. `wished` is set when somebody wishes that the job ends; `settings.cancel` when the worker stops.
+
+    `beat` is called when the work gets on: its progress has changed, or a store has answered it; a lease's renewal is no work."""
+
+    def __init__(
+        self,
+        command: Command,
+        held: HeldJob,
+        delivery: Delivery,
+        settings: Settings,
+        jobs: JobStore,
+        outbox: Outbox,
+        log: FilteringBoundLogger,
+        moment: Callable[[], datetime],
+        beat: Callable[[], None],
+    ) -> None:
+        self._settings = replace(settings, heard=self._heard)
+        self._beat = beat
+        self._jobs = jobs
+        self._outbox = outbox
+        self._moment = moment
+        self.command = command
+        self.held = held
+        self.delivery = delivery
+        self.log = log
+        self.wished = threading.Event()
+        self._last_sign: object = None
+        self._job_lost = self._unsure = False
+
+    @property
+    def lost(self) -> bool:
+        """The delivery or the job is another's, or may be: nothing more is done and nothing is said."""
+        if not self.held.sure:
+            self._unsure = True  # for good: another may have had it meanwhile
+        return self.delivery.lost or self._job_lost or self._unsure
+
+    def execute(self) -> Result:
+        clock = self._settings.clock
+        self._look_for_wish()
+        self.delivery.tick()
+        try:
+            with (
+                Keeper(self.delivery.tick, clock, min(1.0, self.delivery.visibility / 10)),
+                Keeper(self._keep_job, clock, WISH_SECONDS, passing=(MoverError,)),
+            ):
+                deliveries = self.delivery.message.deliveries
+                return execute(self.command, self._settings, self._send, self._cancelled, delivery=deliveries)
+        except Exception as error:
+            return failed(self.command, defect(error, self.log, self._settings.environ), self._moment())
+
+    def give_back(self, error: ErrorBody | None = None) -> None:
+        """The record says that the job waits, unless it is another's."""
+        if self._job_lost:
+            return
+        try:
+            self.held.give_back(self._moment(), retry=error)
+        except MoverError as failure:
+            self.log.warning("the job's record could not be given back: its lease lapses", what=failure.what)
+
+    def _keep_job(self) -> None:
+        if self._job_lost:
+            return
+        try:
+            self.held.tick()
+        except SessionLost:
+            self._job_lost = True
+            return
+        self._look_for_wish()
+
+    def _look_for_wish(self) -> None:
+        """Somebody may wish that the job ends, from before it began on."""
+        try:
+            if not self.wished.is_set() and self._jobs.is_cancelled(self.command.job, self.held.record.asked):
+                self.wished.set()
+        except MoverError as error:
+            self.log.warning("it cannot be seen whether the job shall be cancelled", what=error.what)
+
+    def _heard(self, operation: str) -> None:
+        if operation != "lease":
+            self._beat()
+
+    def _cancelled(self) -> bool:
+        return self.wished.is_set() or self.lost or self._settings.cancel.is_set()
+
+    def _send(self, event: Event) -> None:
+        if self.lost:
+            return
+        sign = (event.stage, event.done) if isinstance(event, ProgressEvent) else event
+        if sign != self._last_sign:
+            self._last_sign = sign
+            self._beat()
+        self._outbox.send(event, self.command.reply)
+        if isinstance(event, ProgressEvent | LogItem):
+            try:
+                self.held.note(event, every=NOTE_SECONDS if isinstance(event, ProgressEvent) else 0.0)
+            except SessionLost:
+                self._job_lost = True
+            except MoverError as error:
+                self.log.warning("the job's record could not be brought up to date", what=error.what)
+
+
+def defect(error: Exception, log: FilteringBoundLogger, environ: Mapping[str, str]) -> ErrorBody:
+    """An exception that is no MoverError, logged; its text is shown only when it is asked for, as it may hold anything."""
+    log.error("a defect", type=type(error).__name__, exc_info=environ.get("DATA_MOVER_DEBUG") == "1")
+    return ErrorBody(
+        what="a defect in data-mover",
+        value=type(error).__name__,
+        hint="run the worker with DATA_MOVER_DEBUG=1 and report what it logs",
+        exit_code=EXIT_UNEXPECTED,
+        type=type(error).__name__,
+    )
+
+
+def failed(command: Command, error: ErrorBody, moment: datetime) -> Result:
+    return Result(
+        command=command.id,
+        job=command.job,
+        time=moment,
+        kind=command.kind,
+        status="failed",
+        resource=command.subject,
+        error=error,
+    )
