@@ -82,7 +82,8 @@ def open_metered(url: str, settings: Settings, patience: float = PATIENCE_SECOND
     if "?" in url or "#" in url:
         hint = "commands carry no secrets: give a SAS in the worker's DATA_MOVER_SAS or DATA_MOVER_SAS_FILE"
         raise UsageError("a repository's URL with a query", redact(url), hint)
-    meter = MeterStore(open_store(url, settings.environ, settings.clock), request_class, settings.clock, settings.heard)
+    inner = open_store(url, settings.environ, settings.clock, settings.cancel)
+    meter = MeterStore(inner, request_class, settings.clock, settings.heard)
     store: Store = RetryStore(meter, settings.clock, patience=patience, cancel=settings.cancel)
     if settings.bandwidth is not None:
         store = LimitStore(store, settings.bandwidth, settings.clock, cancel=settings.cancel)

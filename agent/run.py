@@ -67,7 +67,7 @@ class Delivery:
 
 
 class Run:
-    """`execute` once. `wished` is set when somebody wishes that the job ends; `settings.cancel` when the worker stops.
+    """`execute` once. `wished`: somebody wishes that the job ends. `settings.cancel` is set when the worker stops.
 
     `beat` is called when the work gets on: its progress has changed, or a store has answered it; a lease's renewal is no work."""
 
@@ -83,7 +83,9 @@ class Run:
         moment: Callable[[], datetime],
         beat: Callable[[], None],
     ) -> None:
-        self._settings = replace(settings, heard=self._heard)
+        self._stop = settings.cancel
+        self._ended = threading.Event()  # what waits of the work end at: the worker stops, or this job shall
+        self._settings = replace(settings, heard=self._heard, cancel=self._ended)
         self._beat = beat
         self._jobs = jobs
         self._outbox = outbox
@@ -92,7 +94,7 @@ class Run:
         self.held = held
         self.delivery = delivery
         self.log = log
-        self.wished = threading.Event()
+        self._wished = False
         self._last_sign: object = None
         self._job_lost = self._unsure = False
 
@@ -102,6 +104,15 @@ class Run:
         if not self.held.sure:
             self._unsure = True  # for good: another may have had it meanwhile
         return self.delivery.lost or self._job_lost or self._unsure
+
+    @property
+    def wished(self) -> bool:
+        return self._wished
+
+    def wish(self) -> None:
+        """The job shall end, now."""
+        self._wished = True
+        self._ended.set()
 
     def execute(self) -> Result:
         clock = self._settings.clock
@@ -133,14 +144,16 @@ class Run:
             self.held.tick()
         except SessionLost:
             self._job_lost = True
-            return
-        self._look_for_wish()
+        if self.lost or self._stop.is_set():
+            self._ended.set()
+        else:
+            self._look_for_wish()
 
     def _look_for_wish(self) -> None:
         """Somebody may wish that the job ends, from before it began on."""
         try:
-            if not self.wished.is_set() and self._jobs.is_cancelled(self.command.job, self.held.record.asked):
-                self.wished.set()
+            if not self._wished and self._jobs.is_cancelled(self.command.job, self.held.record.asked):
+                self.wish()
         except MoverError as error:
             self.log.warning("it cannot be seen whether the job shall be cancelled", what=error.what)
 
@@ -149,7 +162,7 @@ class Run:
             self._beat()
 
     def _cancelled(self) -> bool:
-        return self.wished.is_set() or self.lost or self._settings.cancel.is_set()
+        return self._wished or self.lost or self._stop.is_set()
 
     def _send(self, event: Event) -> None:
         if self.lost:

@@ -100,7 +100,7 @@ class Worker:
         self._forget = forget
         self._beat = beat
         self._stop = settings.cancel
-        self._running: dict[str, threading.Event] = {}  # jobs of this process, and whether each shall be cancelled
+        self._running: dict[str, Run] = {}  # by job
         self._lock = threading.Lock()
         self._times = threading.local()
         self._defects: dict[str, int] = {}  # by message
@@ -131,12 +131,17 @@ class Worker:
             self._beat(who)
             message = self._take(self._queues.control)
             if message is None:
-                self._clock.wait(
-                    self._stop, min(pace.idle(), self.limits.control if self.jobs() else self.limits.longest)
-                )
+                self._rest(pace.idle())
                 continue
             pace.busy()
             self._handle(message, who, self._queues.control)
+
+    def _rest(self, seconds: float) -> None:
+        """So long at most; a job that runs, or begins meanwhile, makes it short: it may be cancelled at any time."""
+        until = self._clock.monotonic() + seconds
+        while (left := until - self._clock.monotonic()) > 0:
+            if self._clock.wait(self._stop, min(left, self.limits.control)) or self.jobs():
+                return
 
     def jobs(self) -> tuple[str, ...]:
         """What this process works on."""
@@ -275,7 +280,7 @@ class Worker:
         self._jobs.cancel(payload.target, asked)
         with self._lock:
             if payload.target in self._running:
-                self._running[payload.target].set()
+                self._running[payload.target].wish()
         result = Result(
             command=command.id,
             job=command.job,
@@ -352,7 +357,7 @@ class Worker:
     def _work(self, queue: Queue, run: Run) -> Result | None:
         job = run.command.job
         with self._lock:
-            self._running[job] = run.wished
+            self._running[job] = run
         try:
             result = run.execute()
         finally:
@@ -363,7 +368,7 @@ class Worker:
             run.give_back()
             return None
         error = result.error
-        if result.status == "cancelled" and not run.wished.is_set():
+        if result.status == "cancelled" and not run.wished:
             stopping = "the worker is stopping: the command waits for another one"
             unsure = "it was not certain that this worker still had the command: it waits for another one"
             self._hand_back(queue, run, stopping if self._stop.is_set() else unsure, 0.0)

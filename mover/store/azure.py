@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from mover.store.azure_listing import list_blobs
 from mover.store.azure_location import parse_location
 from mover.store.azure_reads import AzureReads, failed
 from mover.store.azure_transport import CONNECT_SECONDS, ca_bundle
+from mover.store.azure_uploads import UploadTransport
 from mover.store.base import Buffer, Entry, Record, Store, Written, check_name, check_prefix
 from mover.store.record_rules import RECORD_LIMIT, check_lease_seconds, check_record
 
@@ -48,10 +50,18 @@ _CHECK: Any = "crc64" if importlib.util.find_spec("azure.storage.extensions") el
 class AzureBlobStore(Store):
     """`url` is a container's, with a folder if the store is not alone there; a SAS in it is ignored (`open` takes it).
 
-    Safe for many threads. `page` is the number of names in one request of a listing.
+    Safe for many threads. `page` is the number of names in one request of a listing. `cancel` stops uploads on their way.
     """
 
-    def __init__(self, url: str, credential: Credential, clock: Clock = SYSTEM, *, page: int = _PAGE) -> None:
+    def __init__(
+        self,
+        url: str,
+        credential: Credential,
+        clock: Clock = SYSTEM,
+        *,
+        page: int = _PAGE,
+        cancel: threading.Event | None = None,
+    ) -> None:
         self._location = location = parse_location(url)
         if location.account_url.startswith("http:") and hasattr(credential, "get_token"):
             raise UsageError("a bearer token would travel in the clear", location.url, "use https")
@@ -64,10 +74,13 @@ class AzureBlobStore(Store):
             for_sdk(credential),
             retry_total=0,
             max_single_put_size=_PUT_LIMIT,
-            connection_timeout=CONNECT_SECONDS,
-            read_timeout=_ANSWER_SECONDS,
-            connection_verify=ca_bundle(),
             user_agent="data-mover",
+            transport=UploadTransport(
+                cancel or threading.Event(),
+                connection_timeout=CONNECT_SECONDS,
+                read_timeout=_ANSWER_SECONDS,
+                connection_verify=ca_bundle(),
+            ),
         )
 
     # -- objects

@@ -9,6 +9,7 @@ Azure's modules are imported for Azure's URLs only: they take a quarter of a sec
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["open_store", "redact"]
 
 
-def open_store(url: str, environ: Mapping[str, str], clock: Clock = SYSTEM) -> Store:
-    """The store alone: `retry`, `limit` and `meter` are the caller's to put over it. Makes no request."""
+def open_store(
+    url: str, environ: Mapping[str, str], clock: Clock = SYSTEM, cancel: threading.Event | None = None
+) -> Store:
+    """The store alone: `retry`, `limit` and `meter` are the caller's to put over it. Makes no request. `cancel` stops uploads."""
     scheme = url.partition(":")[0].lower()
     if scheme == "file":
         return LocalStore(_path(url), clock)
@@ -35,7 +38,7 @@ def open_store(url: str, environ: Mapping[str, str], clock: Clock = SYSTEM) -> S
         from mover.store.azure import AzureBlobStore
 
         location = parse_location(url)
-        return AzureBlobStore(url, find_credential(location.account, location.query, environ), clock)
+        return AzureBlobStore(url, find_credential(location.account, location.query, environ), clock, cancel=cancel)
     raise UsageError(
         "not the URL of a repository", redact(url), "file:///path, or a container's https URL and a folder"
     )

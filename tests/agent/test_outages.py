@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from agent import run as run_module
 from agent import worker as worker_module
 from agent.appliance import QueueNames
 from agent.errors import QueueUnavailable
@@ -30,6 +31,7 @@ from agent.queue.base import QueueService
 from agent.queue.patient import PatientService
 from agent.queue.polling import Pace, polls_an_hour
 from agent.queue.sqlite import SqliteQueueService
+from agent.worker import Limits
 from mover.store.azure_credentials import AccountKey
 from mover.store.open import open_store
 from tests.agent.conftest import MIB, Place
@@ -143,7 +145,7 @@ def test_a_service_that_is_gone_for_longer_than_a_delivery_lives(
             work(cancelled)
         return execute(one, settings, send, cancelled, **options)
 
-    monkeypatch.setattr(worker_module, "execute", run)
+    monkeypatch.setattr(run_module, "execute", run)
     monkeypatch.setattr(worker_module, "BUSY_SECONDS", 0.2)
     line = queue_line if which == "queue" else state_line
     with rig.running(limits=replace(QUICK, visibility=3.0)):
@@ -213,6 +215,27 @@ def test_an_idle_worker_s_polls() -> None:
     assert len({round(wait, 6) for wait in waits[6:]}) > 100, "workers do not poll in step"
     pace.busy()
     assert pace.idle() < 2
+
+
+def test_a_job_that_begins_while_the_control_queue_is_quiet_is_listened_for_at_once(place: Place) -> None:
+    """An idle worker looks for cancels seldom; the look that it had put off for long comes when a job begins."""
+    service, state = SqliteQueueService(place.queue), open_store((place.folder / "state").as_uri(), {})
+    clock = ManualClock()
+    worker = Rig(service, state, clock=clock).worker(limits=Limits(control=1.0))
+    worker._rest(30)
+    assert sum(clock.waits) == pytest.approx(30)
+    clock.waits.clear()
+
+    def begin(seconds: float) -> None:
+        if len(clock.waits) == 3:
+            worker._running["j"] = None  # type: ignore[assignment]
+
+    advance = clock.advance
+    clock.advance = lambda seconds: (advance(seconds), begin(seconds))[0]  # type: ignore[method-assign]
+    worker._rest(30)
+    assert clock.waits == [1.0, 1.0, 1.0]
+    state.close()
+    service.close()
 
 
 @pytest.mark.parametrize("by", [-3600.0, 3600.0])

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from agent.daemon import EXIT_STOPPED
 from agent.execute import execute
 from agent.jobs import JobRecord, JobStore
 from agent.opening import Settings
@@ -259,3 +260,36 @@ def test_a_reader_that_has_enough_is_no_error(place: Place) -> None:
     assert done.stdout == '{"points":'
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+HANGS = """
+import sys, threading
+from agent import daemon
+daemon.Daemon.run = lambda self, once=False: print("hangs", flush=True) or threading.Event().wait()
+sys.exit(daemon.main())
+"""
+
+
+@pytest.mark.parametrize(("seconds", "signals"), [(1, 1), (3600, 2)])
+def test_an_end_that_hangs_has_a_deadline_and_a_second_signal_is_the_deadline(
+    place: Place, seconds: int, signals: int
+) -> None:
+    """Whatever the main thread does: signals are heard by a thread of their own."""
+    config = place.folder / "worker.toml"
+    config.write_text(f"[queue]\nservice = {json.dumps(str(place.queue))}\n[worker]\nstop = {seconds}\n")
+    command = [sys.executable, "-c", HANGS, "--config", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hangs\n"
+        for _ in range(signals):
+            process.send_signal(signal.SIGTERM)
+            if signals > 1:  # two at once may be one
+                wait_for(lambda: "SIGTERM" not in pending(process.pid))
+        assert process.wait(60) == EXIT_STOPPED
+
+
+def pending(process: int) -> str:
+    """Names of signals that wait to be handled."""
+    status = Path(f"/proc/{process}/status").read_text()
+    bits = int(next(line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd:")), 16)
+    return " ".join(signal.Signals(n).name for n in range(1, 32) if bits >> (n - 1) & 1)

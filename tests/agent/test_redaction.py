@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -77,3 +78,15 @@ def test_what_is_json_stays_json_whatever_is_hidden(secret: str) -> None:
     assert shown["more"] == ["x"]
     assert secret not in shown["text"]
     assert shown["text"].startswith("a ")
+
+
+def test_what_the_environment_names_a_file_for_is_known_too(tmp_path: Path) -> None:
+    sas, key = tmp_path / "sas", tmp_path / "key"
+    sas.write_text("?sv=1&sig=secret-signature-1\n")
+    key.write_text("secret-account-key\n")
+    redactor = Redactor()
+    redactor.learn_environment(
+        {"DATA_MOVER_SAS_FILE": str(sas), "DATA_MOVER_ACCOUNT_KEY_FILE": str(key), "DATA_MOVER_PASSWORD_FILE": "/none"}
+    )
+    shown = redactor.text("got secret-signature-1 and secret-account-key")
+    assert "secret" not in shown
