@@ -185,7 +185,10 @@ def summary(result: Result) -> list[str]:
             f"written {format_size(figures['written'])}, already there {format_size(figures['equal'])}, "
             f"zero {format_size(figures['zero'])}, fetched {format_size(figures['fetched'])}{verified}"
         )
-        return [f"restored {format_size(figures['size'])} of point {result.point}", figures_line, took]
+        disks = [f"{name}: {printable(path)}" for name, path in result.details.items()]
+        return [f"restored {format_size(figures['size'])} of point {result.point}", *disks, figures_line, took]
+    if result.kind != "backup":
+        return [*(f"{name}: {printable(text)}" for name, text in result.details.items()), took]
     if result.already:
         return [f"restore point {result.point} of {result.resource} was there already: nothing was read"]
     how = f"since {result.parent}" if result.parent else "the first of its resource"

@@ -21,7 +21,7 @@ from agent.protocol import (
     TestConnectionPayload,
 )
 from agent.reporter import Reporter, Send
-from mover.errors import MoverError, UsageError
+from mover.errors import Cancelled, MoverError, UsageError
 
 
 def execute(
@@ -47,7 +47,7 @@ def execute(
         error = raised
     finally:
         work.close()
-    reporter.stage_ended("success" if error is None else "error")
+    reporter.stage_ended("success" if error is None else "warning" if isinstance(error, Cancelled) else "error")
     api_calls = work.opened.meter.snapshot() if work.opened is not None else {}
     return reporter.result(work.outcome, error, api_calls, clock.monotonic() - began)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 from agent.protocol import Accepted, Command, ErrorBody, Event, LogItem, ProgressEvent, Result
 from mover.clock import Clock
@@ -73,10 +74,10 @@ class Reporter:
             )
         )
 
-    def stage_ended(self, status: str) -> None:
+    def stage_ended(self, status: Literal["success", "warning", "error"]) -> None:
         """A log item for the stage that was going on, if one was."""
         if self._stage:
-            self._log("success" if status == "success" else "error", self._stage, self._stage_began)
+            self._log(status, self._stage, self._stage_began)
         self._stage = ""
 
     def say(self, message: str) -> None:

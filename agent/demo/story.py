@@ -39,6 +39,7 @@ RESOURCE = "demo-vm"
 VISIBILITY, CHECKPOINT, BANDWIDTH = "3", "1", "48MiB"
 """The workers' settings: a dead worker's command shows again soon, checkpoints come soon, and the worker that is to be
 killed stores so slowly that there is a middle to kill it in."""
+CANCELLED = "demo-restore-cancelled"
 LOOK_SECONDS, PATIENCE_SECONDS = 0.02, 120.0
 
 
@@ -85,6 +86,7 @@ class Story:
             self._check("the worker ends in good order when it is told to", first.stop() == 0)
             self._interrupted()
             self._restore("3")
+            self._cancelled()
             self._operated()
             self._check(
                 "the repository lists three restore points, oldest first",
@@ -212,6 +214,26 @@ class Story:
         )
         to.unlink()
 
+    def _cancelled(self) -> None:
+        """An operator changes her mind in the middle of a restore."""
+        self._workers[-1].stop()
+        self._worker("worker-4", "--bandwidth", BANDWIDTH)
+        to = self.folder / "cancelled.img"
+        payload = RestorePayload(what="disk", repository=self._reference, point=self.points["3"], to=str(to))
+        command = self._submit(self._command("restore", CANCELLED, payload))
+        while (seen := self._appliance.job(CANCELLED)) is None or seen.progress is None or seen.progress.done == 0:
+            self._workers[-1].check()
+            self._wait(LOOK_SECONDS)
+        self.console.say(f"$ data-mover cancel {CANCELLED} --queue {self.folder / 'queue.db'}")
+        with self._step("restore 3 once more, cancelled") as step:
+            self._appliance.cancel(CANCELLED)
+            result = follow(self._appliance, [command.job], self._around, self._workers[-1].check)[0]
+            step.verdict = f"{result.status}, {format_size(seen.progress.done)} were written"
+        self._check(
+            "a cancelled restore ends as cancelled, and no file is there",
+            result.status == "cancelled" and not to.exists(),
+        )
+
     def _operated(self) -> None:
         """What an operator sees afterwards: every job, how it ended, and the workers that are there."""
         lines = {line.job: line.state for line in self._appliance.jobs()}
@@ -219,9 +241,10 @@ class Story:
         for job, state in lines.items():
             self.console.say(f"  {job}: {state}")
         for worker in self._appliance.workers():
-            self.console.say(f"  worker {worker.worker}: {worker.state}")
+            self.console.say(f"  worker {worker.worker}: {worker.state}, last heard of at {worker.updated:%H:%M:%S}Z")
         self._check(
-            "the operator's list has every job, ended once", set(lines.values()) == {"success"} and len(lines) == 6
+            "the operator's list has every job, ended once",
+            len(lines) == 7 and {job for job, state in lines.items() if state != "success"} == {CANCELLED},
         )
 
     def _listed(self) -> list[str]:

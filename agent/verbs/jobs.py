@@ -50,8 +50,10 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     restore = verbs.add_parser("restore", help="write a disk of a restore point to a file or a device")
     add_repository(restore)
     restore.add_argument("--point", metavar="ID", required=True, help="its id or the beginning of it, see `points`")
-    restore.add_argument("--disk", metavar="N", type=int, default=0, help="which of its disks (default 0)")
-    restore.add_argument("--to", metavar="PATH", required=True, help="a new file, or a block device")
+    which = restore.add_mutually_exclusive_group()
+    which.add_argument("--disk", metavar="N", type=int, default=0, help="which of its disks (default 0)")
+    which.add_argument("--all-disks", action="store_true", help="every disk, each under its name in the folder PATH")
+    restore.add_argument("--to", metavar="PATH", required=True, help="a new file, or a block device; or a folder")
     restore.add_argument("--in-place", action="store_true", help="write over the file at PATH, only where it differs")
     restore.add_argument("--verify", action="store_true", help="read everything back and compare")
     restore.add_argument("--format", metavar="F", default="raw", help="raw (default) or vhd")
@@ -162,7 +164,7 @@ def run_restore(arguments: argparse.Namespace, around: Surroundings) -> int:
     if not arguments.to:
         raise UsageError("an empty path to restore to", "--to")
     payload = RestorePayload(
-        what="disk",
+        what="vm" if arguments.all_disks else "disk",
         repository=reference(url, place),
         point=arguments.point,
         disk=arguments.disk,

@@ -71,7 +71,7 @@ def test_the_demo_passes_its_checks_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert report["ok"]
-    assert len(report["checks"]) == 15
+    assert len(report["checks"]) == 17
     assert all(check["passed"] for check in report["checks"])
     assert any("resumed" in step["verdict"] for step in report["steps"])
     assert not folder.exists()

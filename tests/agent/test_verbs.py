@@ -280,3 +280,17 @@ def test_a_name_that_the_terminal_cannot_show_is_shown_otherwise(place: Place) -
     words = [sys.executable, "-m", "agent.cli", "points"]
     done = subprocess.run(words, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"})
     assert "Gr\u00f6\u00dfe \\u4e03".encode("latin-1") in done.stdout
+
+
+def test_all_disks_of_a_point_come_into_a_folder(place: Place) -> None:
+    place.repo()
+    data = place.folder / "data.img"
+    data.write_bytes(os.urandom(3 * MIB + 512))
+    to = place.folder / "out"
+    to.mkdir()
+    place.back_up("--disk", f"data={data}")
+    said = place.dm("restore", "--point", place.point(), "--all-disks", "--to", to)
+    assert (to / "disk.img").read_bytes() == place.image.read_bytes()
+    assert (to / "data").read_bytes() == data.read_bytes()
+    assert "disk.img" in said.out
+    place.dm("restore", "--point", place.point(), "--all-disks", "--disk", 1, "--to", to, code=2)
