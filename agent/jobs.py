@@ -43,6 +43,7 @@ VERSION = 1
 LOG_LINES = 40
 """The newest log items that a record keeps; all of them are events."""
 COMMANDS_KEPT = 64
+CANCELS_KEPT = 16
 KEPT_COMMAND_BYTES = 24 * 1024
 """A larger command is not kept with the record: sent again it must be issued again."""
 RECORD_BYTES = 60 * 1024
@@ -80,11 +81,13 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CancelWish(msgspec.Struct, frozen=True, kw_only=True):
-    """`asked`: when the queue took it. A command of the job that came later is a new wish, and stands."""
+    """`asked`: when the queue took it. A command of the job that came later is a new wish, and stands. `commands`: the newest
+    cancels that were obeyed; one of them that comes again is no new wish."""
 
     version: int
     target: str
     asked: datetime
+    commands: tuple[str, ...] = ()
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +102,9 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     release: str
     jobs: tuple[str, ...] = ()
+
+
+_Free = TypeVar("_Free", CancelWish, WorkerRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,11 +319,19 @@ class JobStore:
 
     # -- cancelling
 
-    def cancel(self, target: str, asked: datetime) -> None:
-        """Commands of the job that came until then shall end."""
-        wish = CancelWish(version=VERSION, target=target, asked=asked)
+    def cancel(self, target: str, asked: datetime, command: str) -> None:
+        """Commands of the job that came until then shall end; `command` is the id of the cancel that says so."""
         name = CANCELS + digest(target)
-        self._put(name, wish, lambda there: _decode(there, CancelWish, name).asked >= asked)
+        wish = CancelWish(version=VERSION, target=target, asked=asked, commands=(command,))
+
+        def after(data: bytes) -> CancelWish | None:
+            there = _decode(data, CancelWish, name)
+            if command in there.commands:
+                return None
+            commands = (*there.commands, command)[-CANCELS_KEPT:]
+            return msgspec.structs.replace(wish, asked=max(asked, there.asked), commands=commands)
+
+        self._put(name, wish, after)
 
     def is_cancelled(self, job: str, asked: datetime) -> bool:
         """Whether somebody wishes that this job, by a command that came then, ends; in the same second the wish was later."""
@@ -351,21 +365,20 @@ class JobStore:
 
     def publish(self, worker: WorkerRecord) -> None:
         """Say who is there; the newest word wins."""
-        self._put(WORKERS + digest(worker.worker), worker, lambda there: False)
+        self._put(WORKERS + digest(worker.worker), worker, lambda there: worker)
 
-    def _put(self, name: str, value: CancelWish | WorkerRecord, stands: Callable[[bytes], bool]) -> None:
-        """Make or replace a record that nobody leases, unless what is there `stands`."""
-        data = msgspec.json.encode(value)
+    def _put(self, name: str, first: _Free, after: Callable[[bytes], _Free | None]) -> None:
+        """Make a record that nobody leases, or replace it by what comes `after` it; None: it stands."""
         while True:
             try:
-                self.store.create_record(name, data, {})
+                self.store.create_record(name, msgspec.json.encode(first), {})
                 return
             except ObjectExists:
                 pass
             try:
                 found = self.store.read_record(name)
-                if not stands(found.data):
-                    self.store.replace_record(name, data, {}, etag=found.etag, lease=None)
+                if (value := after(found.data)) is not None:
+                    self.store.replace_record(name, msgspec.json.encode(value), {}, etag=found.etag, lease=None)
                 return
             except (ConditionFailed, ObjectNotFound):
                 continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a repository's password comes from: a file, a descriptor or the environment; never an argument, never a command.
+"""Where a repository's password comes from: a file, a descriptor, the environment, Key Vault; never an argument or a command.
 
 A password is read at the last moment and shown nowhere: errors name the place it was to come from.
 """
@@ -47,6 +47,10 @@ def read(place: Secret, environ: Mapping[str, str]) -> str:
             hint = f"set it in this process's environment, or name a file: --password-file, {FILE_VARIABLE}"
             raise UsageError("the environment variable of the password is not set", place.environment, hint)
         return value
+    if place.vault is not None:
+        from agent import key_vault
+
+        return key_vault.read(place.vault)
     if place.file is None:
         hint = "submit the command to a worker, or name a file or a variable"
         raise UsageError("a secret within a command is for a worker that may take it", repr(place), hint)

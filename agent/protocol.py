@@ -33,6 +33,15 @@ Path = Annotated[str, Meta(min_length=1, max_length=4096, pattern="^/")]
 """Absolute: a worker has another working folder than whoever wrote the command."""
 
 
+VaultUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^https://[a-zA-Z0-9-]{3,24}\.vault\.(azure\.net|azure\.cn|usgovcloudapi\.net)"
+        f"/secrets/[a-zA-Z0-9-]{{1,127}}(/[0-9a-f]{{32}})?{_END}"
+    ),
+]
+"""A secret in Azure Key Vault, its newest version or a named one; in no other place."""
+
 QueueName = Annotated[str, Meta(min_length=3, max_length=63, pattern=f"^[a-z0-9]([a-z0-9]|-[a-z0-9])*{_END}")]
 
 
@@ -61,7 +70,7 @@ class Sealed(Strict, frozen=True, kw_only=True):
 
 
 class Secret(Strict, frozen=True, kw_only=True, omit_defaults=True):
-    """Where the worker finds a password, a SAS or a key: a file or a variable of its own, or sealed in the command.
+    """Where the worker finds a password, a SAS or a key: a file or a variable of its own, Key Vault, or sealed in the command.
 
     `clear` is the secret itself; a worker takes it only where its configuration says so. `withheld` stands in copies that are
     kept (job records, poison queue) for a secret that is not.
@@ -69,13 +78,14 @@ class Secret(Strict, frozen=True, kw_only=True, omit_defaults=True):
 
     file: Path | None = None
     environment: Name | None = None
+    vault: VaultUrl | None = None
     sealed: Sealed | None = None
     clear: Annotated[str, Meta(min_length=1, max_length=16384)] | None = None
     withheld: Literal[True] | None = None
 
     def __post_init__(self) -> None:
         if sum(getattr(self, name) is not None for name in self.__struct_fields__) != 1:
-            raise ValueError("a secret is named by one of `file`, `environment`, `sealed` and `clear`")
+            raise ValueError("a secret is named by one of `file`, `environment`, `vault`, `sealed` and `clear`")
 
     def __repr__(self) -> str:
         return f"Secret({next(name for name in self.__struct_fields__ if getattr(self, name) is not None)})"

@@ -109,14 +109,9 @@ class Run:
     def wished(self) -> bool:
         return self._wished
 
-    def wish(self) -> None:
-        """The job shall end, now."""
-        self._wished = True
-        self._ended.set()
-
     def execute(self) -> Result:
         clock = self._settings.clock
-        self._look_for_wish()
+        self.look_for_wish()
         self.delivery.tick()
         try:
             with (
@@ -147,13 +142,14 @@ class Run:
         if self.lost or self._stop.is_set():
             self._ended.set()
         else:
-            self._look_for_wish()
+            self.look_for_wish()
 
-    def _look_for_wish(self) -> None:
+    def look_for_wish(self) -> None:
         """Somebody may wish that the job ends, from before it began on."""
         try:
             if not self._wished and self._jobs.is_cancelled(self.command.job, self.held.record.asked):
-                self.wish()
+                self._wished = True
+                self._ended.set()
         except MoverError as error:
             self.log.warning("it cannot be seen whether the job shall be cancelled", what=error.what)
 

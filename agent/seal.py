@@ -135,7 +135,9 @@ class Revealer:
 
 def withhold(command: Command) -> Command:
     """A copy to keep: what is a secret, sealed or clear, is not in it."""
-    return _replaced(command, lambda secret: secret if secret.file or secret.environment else Secret(withheld=True))
+    return _replaced(
+        command, lambda secret: secret if secret.file or secret.environment or secret.vault else Secret(withheld=True)
+    )
 
 
 def seal_all(command: Command, recipients: Sequence[bytes]) -> Command:

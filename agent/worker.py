@@ -277,10 +277,11 @@ class Worker:
     ) -> Result | None:
         # A cancel that somebody put again is no new wish: it counts as of when it was issued, give or take the clocks.
         asked = min(datetime.fromtimestamp(message.inserted, UTC), command.issued + protocol.TOLERANCE)
-        self._jobs.cancel(payload.target, asked)
+        self._jobs.cancel(payload.target, asked, command.id)
         with self._lock:
-            if payload.target in self._running:
-                self._running[payload.target].wish()
+            run = self._running.get(payload.target)
+        if run is not None:
+            run.look_for_wish()
         result = Result(
             command=command.id,
             job=command.job,

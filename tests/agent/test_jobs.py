@@ -183,12 +183,14 @@ def test_a_damaged_record_keeps_no_other_from_being_tidied(store: Store, clock: 
 def test_a_wish_to_cancel_is_for_commands_issued_before_it(store: Store, clock: ManualClock) -> None:
     records = JobStore(store, clock)
     assert not records.is_cancelled("Job:1", NOW)
-    records.cancel("Job:1", NOW)
-    records.cancel("Job:1", NOW - timedelta(days=1))  # an older wish that comes late takes nothing back
+    records.cancel("Job:1", NOW, "c1")
+    records.cancel("Job:1", NOW - timedelta(days=1), "c0")  # an older wish that comes late takes nothing back
     assert records.is_cancelled("Job:1", NOW)
     assert not records.is_cancelled("Job:1", NOW + timedelta(seconds=1))
     assert not records.is_cancelled("Job:2", NOW)
-    records.cancel("Job:1", NOW + timedelta(seconds=1))
+    records.cancel("Job:1", NOW + timedelta(hours=1), "c1")  # the same one put again is no new wish
+    assert not records.is_cancelled("Job:1", NOW + timedelta(seconds=1))
+    records.cancel("Job:1", NOW + timedelta(seconds=1), "c2")
     assert records.is_cancelled("Job:1", NOW + timedelta(seconds=1))
 
 
@@ -285,7 +287,7 @@ def test_old_records_go_and_unfinished_jobs_stay(store: Store, clock: ManualCloc
     held(records.claim(fresh("done"))).end(result(job="done"))
     held(records.claim(fresh("given-back"))).give_back(NOW)
     held(records.claim(fresh("running")))
-    records.cancel("done", NOW)
+    records.cancel("done", NOW, "c")
     assert records.tidy(NOW) == 0
     assert records.tidy(NOW + timedelta(seconds=1)) == 2
     assert {line.job for line in records.lines()} == {"given-back", "running"}
