@@ -18,13 +18,11 @@ from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
+from agent.errors import EXIT_STOPPED
 from agent.figures import parse_size
 from agent.parser import Parser
 from agent.process import Daemon
 from mover.errors import MoverError, UsageError
-
-EXIT_STOPPED = 75
-"""Ended before it could end in good order (EX_TEMPFAIL of sysexits.h)."""
 
 
 def build_parser() -> Parser:

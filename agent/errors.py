@@ -10,6 +10,8 @@ from mover.errors import MoverError, UsageError
 if TYPE_CHECKING:
     from agent.jobs import JobRecord
 
+EXIT_STOPPED = 75
+"""Exit code of a worker that was ended before it could end in good order (EX_TEMPFAIL of sysexits.h)."""
 EXIT_UNEXPECTED = 70
 """Exit code of a defect of ours (EX_SOFTWARE of sysexits.h): an exception that is no MoverError."""
 

@@ -139,10 +139,10 @@ def test_every_verb_and_option_of_the_programs_is_on_the_page() -> None:
 
 
 def test_every_exit_code_is_on_the_page() -> None:
-    from agent.errors import EXIT_UNEXPECTED
+    from agent.errors import EXIT_STOPPED, EXIT_UNEXPECTED
     from mover.errors import MoverError
 
-    codes, kinds = {0, EXIT_UNEXPECTED}, [MoverError]
+    codes, kinds = {0, EXIT_STOPPED, EXIT_UNEXPECTED}, [MoverError]
     while kinds:
         kind = kinds.pop()
         kinds += kind.__subclasses__()

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from agent.daemon import EXIT_STOPPED
+from agent.errors import EXIT_STOPPED
 from agent.execute import execute
 from agent.jobs import JobRecord, JobStore
 from agent.opening import Settings
