@@ -12,6 +12,7 @@ from agent import envelope
 from agent import worker as worker_module
 from agent.protocol import (
     BackupPayload,
+    Command,
     Disk,
     RepositoryReference,
     Secret,
@@ -26,11 +27,15 @@ from tests.agent.rig import Rig
 from tests.agent.waiting import wait_for
 
 
-def test_a_signed_command_with_a_sealed_password(place: Place, strict: Rig) -> None:
-
+def issue_sealed(place: Place, strict: Rig) -> Command:
+    """A backup whose password the appliance seals to the workers that it knows."""
     reference = RepositoryReference(url=place.url, password=Secret(clear=PASSWORD))
     payload = BackupPayload(what="disk", repository=reference, resource="vm", disks=(Disk(path=str(place.image)),))
-    issued = strict.appliance.issue("backup", payload, job="sealed")
+    return strict.appliance.issue("backup", payload, job="sealed")
+
+
+def test_a_signed_command_with_a_sealed_password(place: Place, strict: Rig) -> None:
+    issued = issue_sealed(place, strict)
     assert issued.payload.repository.password is not None  # type: ignore[union-attr]
     assert issued.payload.repository.password.sealed is not None  # type: ignore[union-attr]
     assert strict.worker().serve("w", once=True) == 0
@@ -113,9 +118,7 @@ def test_a_secret_for_another_worker_waits_for_that_one(
     place: Place, strict: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many wrong takers there are: only its time ends it."""
-    reference = RepositoryReference(url=place.url, password=Secret(clear=PASSWORD))
-    payload = BackupPayload(what="disk", repository=reference, resource="vm", disks=(Disk(path=str(place.image)),))
-    strict.appliance.issue("backup", payload, job="sealed")
+    issue_sealed(place, strict)
     monkeypatch.setattr(worker_module, "BUSY_SECONDS", 0.0)
     right, strict.key = strict.key, SealKey.generate()
     takers = 3 * worker_module.RETRIES
@@ -129,9 +132,7 @@ def test_a_secret_for_another_worker_waits_for_that_one(
 def test_a_secret_that_nobody_here_opens_fails_when_the_command_s_time_is_over(
     place: Place, strict: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reference = RepositoryReference(url=place.url, password=Secret(clear=PASSWORD))
-    payload = BackupPayload(what="disk", repository=reference, resource="vm", disks=(Disk(path=str(place.image)),))
-    strict.appliance.issue("backup", payload, job="sealed")
+    issue_sealed(place, strict)
     strict.key = SealKey.generate()
     worker = strict.worker()
     monkeypatch.setattr(worker, "_may_look_elsewhere", lambda command: False)
