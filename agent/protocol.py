@@ -95,9 +95,13 @@ class RepositoryReference(Strict, frozen=True, kw_only=True):
     """What is not named here is found by the worker's own settings (docs/operations.md). A SAS is no part of `url`: a URL is
     shown and kept, a secret is not."""
 
-    url: Annotated[str, Meta(min_length=1, max_length=1024, pattern=f"^[^?#]*{_END}")]
+    url: Name
     password: Secret | None = None
     sas: Secret | None = None
+
+    def __post_init__(self) -> None:
+        if "?" in self.url or "#" in self.url:  # not quoted: the query may be a SAS
+            raise ValueError("a repository's URL with a query: name a SAS in `sas`, or in the worker's DATA_MOVER_SAS")
 
 
 class Disk(Strict, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ def named_repository(argument: str | None, environ: Mapping[str, str]) -> tuple[
         url, _, query = environ.get(REPOSITORY_VARIABLE, "").partition("?")
     if not url:
         raise UsageError("no repository was named", "", f"give its URL, or set {REPOSITORY_VARIABLE}")
+    if "#" in url:
+        raise UsageError("a repository's URL with a fragment", url.partition("#")[0], "write %23 for a # in a name")
     return url, {**environ, "DATA_MOVER_SAS": query} if query else environ
 
 
