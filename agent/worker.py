@@ -40,9 +40,10 @@ BUSY = frozenset({"SessionBusy"})
 """The session is another worker's for now."""
 ELSEWHERE = frozenset({"SealedForAnother"})
 """Another worker can do it: the command looks for that one until it expires."""
+DEFECTS_KEPT = 1000
 RETRIES, RETRY_SECONDS, RETRY_LONGEST = 5, 10.0, 600.0
-ELSEWHERE_LIFE = timedelta(days=1)
-"""For a command without an expiry."""
+ELSEWHERE_LONGEST, ELSEWHERE_LIFE = 60.0, timedelta(days=1)
+"""Seconds until the next worker may try; and for how long it is tried when the command has no expiry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,8 @@ class Worker:
             self._defects.pop(message.id, None)
             return result
         except Exception as error:
+            if len(self._defects) > DEFECTS_KEPT:
+                self._defects.clear()
             count = self._defects[message.id] = self._defects.get(message.id, 0) + 1
             body = defect(error, self._log, self.settings.environ)
         try:
@@ -378,9 +381,10 @@ class Worker:
             self._hand_back(queue, run, "another worker holds the session: the command waits for it", BUSY_SECONDS)
             return None
         if error is not None and error.type in ELSEWHERE and self._may_look_elsewhere(run.command):
-            self._hand_back(
-                queue, run, "another worker's key opens the command's secrets: it waits for that one", BUSY_SECONDS
-            )
+            takers = run.delivery.message.deliveries
+            why = "another worker's key opens the command's secrets: it waits for that one"
+            delay = min(ELSEWHERE_LONGEST, BUSY_SECONDS * 2 ** min(takers - 1, 10))
+            self._hand_back(queue, run, why, delay, said=takers > 1)
             return None
         retries = run.held.record.retries
         if error is not None and error.type in PASSING and retries < RETRIES:
@@ -397,8 +401,10 @@ class Worker:
     def _may_look_elsewhere(self, command: Command) -> bool:
         return self._moment() < (command.expires or command.issued + ELSEWHERE_LIFE)
 
-    def _hand_back(self, queue: Queue, run: Run, why: str, delay: float, error: ErrorBody | None = None) -> None:
-        """In good order: the record says that the job waits, then the message shows again."""
+    def _hand_back(
+        self, queue: Queue, run: Run, why: str, delay: float, error: ErrorBody | None = None, *, said: bool = False
+    ) -> None:
+        """In good order: the record says that the job waits, then the message shows again. `said`: no event says it once more."""
         now = self._moment()
         item = LogItem(
             command=run.command.id,
@@ -409,7 +415,8 @@ class Worker:
             resource=run.command.subject,
             start=now,
         )
-        self._outbox.send(item, run.command.reply)
+        if not said:
+            self._outbox.send(item, run.command.reply)
         run.give_back(error)
         self._release(queue, run.delivery.message, delay)
         run.log.info(why)

@@ -14,7 +14,9 @@ from agent.protocol import (
     BackupPayload,
     Command,
     Disk,
+    LogItem,
     RepositoryReference,
+    Result,
     Secret,
     TestConnectionPayload,
     encode,
@@ -126,7 +128,10 @@ def test_a_secret_for_another_worker_waits_for_that_one(
         wait_for(lambda: sum("another worker's key" in line["event"] for line in strict.logs) >= takers)
     strict.key = right
     assert strict.worker().serve("w", once=True) == 0
-    assert [r.status for r in strict.results()] == ["success"]
+    events = strict.events()
+    assert [e.status for e in events if isinstance(e, Result)] == ["success"]
+    said = [e for e in events if isinstance(e, LogItem) and "another worker's key" in e.message]
+    assert len(said) == 1, "every taker's word would fill the reply queue"
 
 
 def test_a_secret_that_nobody_here_opens_fails_when_the_command_s_time_is_over(
