@@ -94,7 +94,7 @@ class Run:
         self.held = held
         self.delivery = delivery
         self.log = log
-        self._wished = False
+        self.wished = False
         self._last_sign: object = None
         self._job_lost = self._unsure = False
 
@@ -104,10 +104,6 @@ class Run:
         if not self.held.sure:
             self._unsure = True  # for good: another may have had it meanwhile
         return self.delivery.lost or self._job_lost or self._unsure
-
-    @property
-    def wished(self) -> bool:
-        return self._wished
 
     def execute(self) -> Result:
         clock = self._settings.clock
@@ -147,8 +143,8 @@ class Run:
     def look_for_wish(self) -> None:
         """Somebody may wish that the job ends, from before it began on."""
         try:
-            if not self._wished and self._jobs.is_cancelled(self.command.job, self.held.record.asked):
-                self._wished = True
+            if not self.wished and self._jobs.is_cancelled(self.command.job, self.held.record.asked):
+                self.wished = True
                 self._ended.set()
         except MoverError as error:
             self.log.warning("it cannot be seen whether the job shall be cancelled", what=error.what)
@@ -158,7 +154,7 @@ class Run:
             self._beat()
 
     def _cancelled(self) -> bool:
-        return self._wished or self.lost or self._stop.is_set()
+        return self.wished or self.lost or self._stop.is_set()
 
     def _send(self, event: Event) -> None:
         if self.lost:

@@ -27,7 +27,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "BUSY_SECONDS", 0.0)
 
 
-def lapse(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_lease_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease that was not given back would make the tests wait a minute: it must be."""
 
     def never(*_: object) -> bool:
@@ -45,7 +45,7 @@ def ended(rig: Rig, job: str) -> bool:
 def test_a_defect_around_a_job_ends_neither_the_worker_nor_another_command(
     place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    lapse(monkeypatch)
+    no_lease_is_left(monkeypatch)
     whole = getattr(Worker, where)
     calls: list[int] = []
 
@@ -69,7 +69,7 @@ def test_a_defect_around_a_job_ends_neither_the_worker_nor_another_command(
 def test_what_always_ends_in_a_defect_is_put_away_even_when_the_poison_queue_is_gone(
     place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
-    lapse(monkeypatch)
+    no_lease_is_left(monkeypatch)
 
     def broken(*_: object) -> None:
         raise Bug

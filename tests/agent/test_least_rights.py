@@ -171,6 +171,22 @@ class Fleet:
         self._monkeypatch.setenv("DATA_MOVER_QUEUE_SAS", token)
         self._monkeypatch.setenv("DATA_MOVER_SAS", sas(self._azurite, self._state, state))
 
+    def grant_but(self, who: str, where: str, letter: str) -> None:
+        """The row's rights, one letter left out. A SAS needs some right: one that no verb uses stands in for none at all."""
+        queues, state = of_queues()[who]
+        if where == "queues":
+            queues = queues.replace(letter, "") or "c"
+        else:
+            state = state.replace(letter, "") or "c"
+        self.grant(queues, state)
+
+    def worker(self, *settings: str) -> list[str]:
+        """The words that start a worker; `settings` are lines of its section [queue]."""
+        config = self.place.folder / "worker.toml"
+        lines = "\n".join((f"name = '{self.name}'", "poll_longest = 1", *settings))
+        config.write_text(f"[queue]\n{lines}\n[state]\nurl = '{self._state}'\n")
+        return [sys.executable, "-m", "agent.daemon", "--config", str(config)]
+
     def prepare(self, who: str) -> None:
         """What the row's verbs work on is there, put with all rights."""
         service = AzureQueueService(
@@ -231,12 +247,8 @@ def fleet(azurite: Azurite, place: Place, monkeypatch: pytest.MonkeyPatch) -> Fl
 
 
 def run_worker(fleet: Fleet) -> tuple[int, str]:
-    words = [sys.executable, "-m", "agent.daemon", "--once"]
-    config = fleet.place.folder / "worker.toml"
-    config.write_text(
-        f"[queue]\nname = '{fleet.name}'\npoll_longest = 1\npatience = 2\n[state]\nurl = '{fleet._state}'\n"
-    )
-    done = subprocess.run([*words, "--config", str(config)], capture_output=True, text=True, timeout=100, check=False)
+    words = [*fleet.worker("patience = 2"), "--once"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
     return done.returncode, done.stderr
 
 
@@ -267,19 +279,11 @@ def one_less(who: str) -> list[object]:
 OPERATORS = [case for who in ("submit, cancel", "watch, jobs", "poison") for case in one_less(who)]
 
 
-def without(letters: str, letter: str) -> str:
-    """A SAS needs some right: one that none of the verbs uses stands in for none at all."""
-    return letters.replace(letter, "") or "c"
-
-
 @pytest.mark.parametrize(("who", "where", "letter"), OPERATORS)
 def test_an_operator_with_one_right_less_is_refused(fleet: Fleet, who: str, where: str, letter: str) -> None:
     """At least one of the row's verbs needs the letter, and the one that does says so and shows no SAS."""
     fleet.prepare(who)
-    queues, state = of_queues()[who]
-    fleet.grant(
-        without(queues, letter) if where == "queues" else queues, without(state, letter) if where == "state" else state
-    )
+    fleet.grant_but(who, where, letter)
     said = [fleet.place.dm(*words, code=None) for words in fleet.verbs(who)]
     assert all(one.code in (0, 3, 4) for one in said), said
     refused = [one for one in said if one.code == 3]
@@ -292,23 +296,16 @@ def test_an_operator_with_one_right_less_is_refused(fleet: Fleet, who: str, wher
 @pytest.mark.parametrize(("who", "where", "letter"), one_less("worker"))
 def test_a_worker_with_one_right_less_says_so(fleet: Fleet, who: str, where: str, letter: str) -> None:
     fleet.prepare(who)
-    queues, state = of_queues()[who]
-    fleet.grant(
-        without(queues, letter) if where == "queues" else queues, without(state, letter) if where == "state" else state
-    )
+    fleet.grant_but(who, where, letter)
     if (where, letter) == ("state", "l"):  # what lists is the removal of old records, ten minutes after the start
         store = open_store(fleet._state, dict(os.environ))
         with pytest.raises(AccessDenied):
             JobStore(store, SYSTEM).tidy(datetime.now(UTC))
         store.close()
         return
-    config = fleet.place.folder / "worker.toml"
-    config.write_text(f"[queue]\nname = '{fleet.name}'\npoll_longest = 1\n[state]\nurl = '{fleet._state}'\n")
     log = fleet.place.folder / "log"
     with log.open("wb") as out:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "agent.daemon", "--config", str(config)], stdout=out, stderr=out
-        )
+        worker = subprocess.Popen(fleet.worker(), stdout=out, stderr=out)
     try:
         wait_for(lambda: "refused access" in log.read_text() or worker.poll() is not None)
     finally:

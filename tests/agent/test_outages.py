@@ -217,7 +217,9 @@ def test_an_idle_worker_s_polls() -> None:
     assert pace.idle() < 2
 
 
-def test_a_job_that_begins_while_the_control_queue_is_quiet_is_listened_for_at_once(place: Place) -> None:
+def test_a_job_that_begins_while_the_control_queue_is_quiet_is_listened_for_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An idle worker looks for cancels seldom; the look that it had put off for long comes when a job begins."""
     service, state = SqliteQueueService(place.queue), open_store((place.folder / "state").as_uri(), {})
     clock = ManualClock()
@@ -226,12 +228,7 @@ def test_a_job_that_begins_while_the_control_queue_is_quiet_is_listened_for_at_o
     assert sum(clock.waits) == pytest.approx(30)
     clock.waits.clear()
 
-    def begin(seconds: float) -> None:
-        if len(clock.waits) == 3:
-            worker._running["j"] = None  # type: ignore[assignment]
-
-    advance = clock.advance
-    clock.advance = lambda seconds: (advance(seconds), begin(seconds))[0]  # type: ignore[method-assign]
+    monkeypatch.setattr(worker, "jobs", lambda: ("j",) if len(clock.waits) == 3 else ())
     worker._rest(30)
     assert clock.waits == [1.0, 1.0, 1.0]
     state.close()
