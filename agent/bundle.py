@@ -9,12 +9,14 @@ import os
 import platform
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import msgspec
 
 UNIT = "data-mover-agent"
+FOLDER, COMMAND = "support/", "command.txt"
 MAX_LOG = 32 * 1024 * 1024
 MAX_BUNDLE = 50 * 1024 * 1024
 _PACKAGES = (
@@ -28,17 +30,20 @@ def write(
     *,
     configuration: Mapping[str, Any],
     state: Mapping[str, Any],
+    command: str,
     log_lines: list[str],
     redact: Callable[[bytes], bytes],
     now: int,
     journal: Callable[[], bytes | None] | None = None,
 ) -> list[str]:
-    """The members' names. `state`: what the worker says of itself; `log_lines`: its newest, as it logged them."""
+    """The members' names. `state`: what the worker says of itself; `command`: the id of the one that asked for it; `log_lines`:
+    the newest, as the worker logged them."""
     pieces: dict[str, bytes] = {
         "versions.json": msgspec.json.format(msgspec.json.encode(versions())),
         "machine.json": msgspec.json.format(msgspec.json.encode(machine())),
         "configuration.json": msgspec.json.format(msgspec.json.encode(configuration)),
         "state.json": msgspec.json.format(msgspec.json.encode(state)),
+        COMMAND: command.encode(),
         "log.jsonl": "\n".join(log_lines).encode()[-MAX_LOG:],
     }
     entries = (journal or read_journal)()
@@ -51,10 +56,20 @@ def write(
         for name, data in pieces.items():
             data = redact(data)[-left:] if left else b""
             left -= len(data)
-            member = tarfile.TarInfo(f"support/{name}")
+            member = tarfile.TarInfo(FOLDER + name)
             member.size, member.mode, member.mtime = len(data), 0o600, now
             archive.addfile(member, io.BytesIO(data))
     return list(pieces)
+
+
+def is_of(file: BinaryIO, command: str) -> bool:
+    """Whether a file is the bundle that this command asked for."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:gz") as archive:
+            member = archive.extractfile(FOLDER + COMMAND)
+            return member is not None and member.read(len(command) + 1).decode(errors="replace") == command
+    except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error):
+        return False
 
 
 def versions() -> dict[str, str]:

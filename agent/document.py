@@ -3,35 +3,30 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import dataclass
 
-from mover.errors import StoreFull, TargetError
+from agent.files import is_free, write_new
 from mover.repository.repository import Point, Repository
 
 NAME = "configuration"
 """Of the document among those of a point's record (docs/format.md section 6)."""
+WHAT = "the configuration document"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
+    """`written`: a file with just these bytes was there already."""
+
     path: str
     data: bytes
+    written: bool
 
     @classmethod
     def of(cls, repository: Repository, point: Point, path: str) -> Document:
         """Read it first: a point without one, or a path that is taken, is told before hours of restoring."""
-        if os.path.lexists(path):
-            raise TargetError("the document's file exists", path, "name a file that does not exist")
-        return cls(path, repository.read_document(point, NAME))
+        data = repository.read_document(point, NAME)
+        return cls(path, data, not is_free(path, lambda file: file.read(len(data) + 1) == data, WHAT))
 
     def write(self) -> None:
-        try:
-            with open(self.path, "xb") as file:
-                file.write(self.data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else TargetError
-            raise kind("the document cannot be written", f"{self.path}: {error.strerror}") from None
+        if not self.written:
+            write_new(self.path, self.data, WHAT)

@@ -24,6 +24,7 @@ from agent.appliance import QueueNames
 from agent.config import Config
 from agent.envelope import Trust
 from agent.errors import QueueMissing, QueueUnavailable
+from agent.files import is_free, write_new
 from agent.jobs import JobStore, WorkerRecord
 from agent.kinds.work import Work
 from agent.opening import Settings, open_metered, state_url
@@ -38,7 +39,7 @@ from agent.seal import Revealer, SealKey
 from agent.signing import load_public
 from agent.worker import Limits, Queues, Worker
 from mover.clock import SYSTEM, Clock
-from mover.errors import MoverError, StoreUnavailable, TargetError
+from mover.errors import MoverError, StoreUnavailable
 
 LOOK_SECONDS, FIRST_WAIT, TIDY_SECONDS, FIRST_TIDY = 1.0, 1.0, 12 * 3600.0, 600.0
 
@@ -334,33 +335,36 @@ class Daemon:
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self._service.now(), UTC)
 
-    # -- collect-logs, --check
+    # -- collect-logs
 
     def _collect_logs(self, work: Work, payload: CollectLogsPayload) -> None:
+        what, command = "the support bundle", work.command.id
+        if payload.to is not None:
+            work.outcome.details["file"] = payload.to
+            if not is_free(payload.to, lambda file: bundle.is_of(file, command), what):
+                return  # by the same command, before its worker ended
         state = {"worker": self._settings.worker, "state": self._state, "jobs": self._worker.jobs()}
         out = io.BytesIO()
         members = bundle.write(
             out,
             configuration=self._config.shown(),
             state=state,
+            command=command,
             log_lines=list(self._recent),
             redact=self._redactor.data,
             now=int(self._service.now()),
         )
         data = out.getvalue()
         if payload.to is not None:
-            try:
-                with open(payload.to, "xb") as file:
-                    file.write(data)
-            except OSError as error:
-                raise TargetError("the support bundle cannot be written", f"{payload.to}: {error.strerror}") from None
-            work.outcome.details["file"] = payload.to
+            write_new(payload.to, data, what)
         else:
             name = f"bundles/{secrets.token_hex(16)}"
             self._store.put(name, [data])
             work.outcome.details["object"] = name
         work.outcome.details["members"] = ", ".join(members)
         work.outcome.statistics["size"] = float(len(data))
+
+    # -- --check
 
     def check(self) -> int:
         """Print what the configuration means and whether what it names answers; the exit code of the first failure."""

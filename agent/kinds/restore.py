@@ -49,6 +49,8 @@ def _restore(
     target = FileTarget(path, restore.size, in_place=payload.in_place, as_vhd=payload.format == "vhd")
     try:
         result = restore.run(target)
+        if target.existed:
+            work.reporter.say(f"{path} was there already and holds the disk, byte for byte")
     finally:
         target.close()
     figures = asdict(result)

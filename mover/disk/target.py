@@ -2,7 +2,8 @@
 """Places to write a disk to: a new sparse file, a fixed VHD, an existing file or block device in place.
 
 A new file grows under `PATH.partial` and gets its name when it is whole, so a half restore is never taken for a disk; a
-`.partial` that is found is gone on with, block by block, since a restore compares before it writes.
+`.partial` that is found is gone on with, block by block, since a restore compares before it writes. A file that has the name
+already is only compared: it is the one that an earlier run of the same restore left, or it is refused as it is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import uuid
 from collections.abc import Iterator
 
 from mover.disk import vhd
-from mover.errors import StoreFull, TargetError
+from mover.errors import SourceError, StoreFull, TargetError
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
@@ -29,6 +30,7 @@ class FileTarget:
     """A file or a block device of at least `size` bytes. Methods are safe for many threads.
 
     `compare`: what is there may be right already, so the restore reads before it writes; otherwise all of it reads as zeros.
+    `existed`: a file of that name was there: it is opened for reading, and whoever wants to change a byte of it gets TargetError.
     """
 
     def __init__(self, path: str, size: int, *, in_place: bool = False, as_vhd: bool = False) -> None:
@@ -51,9 +53,7 @@ class FileTarget:
         self.is_device = status is not None and stat.S_ISBLK(status.st_mode)
         if status is not None and not self.is_device and not stat.S_ISREG(status.st_mode):
             raise TargetError("a target is neither a file nor a block device", self.path)
-        if status is not None and not self.is_device and not in_place:
-            hint = "name a file that does not exist, or write over it with --in-place"
-            raise TargetError("the target exists", self.path, hint)
+        self.existed = status is not None and not self.is_device and not in_place
         if status is None and in_place:
             raise TargetError(
                 "there is nothing to restore in place", self.path, "leave --in-place away to make a new file"
@@ -64,7 +64,8 @@ class FileTarget:
             path = self.path + ".partial"
         # O_EXCL on a device: refused while it is mounted, part of a volume, or the target of another restore
         how = os.O_CREAT if status is None else os.O_EXCL if self.is_device else 0
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | how, 0o600)
+        access = os.O_RDONLY if self.existed else os.O_RDWR
+        self._fd = os.open(path, access | os.O_CLOEXEC | how, 0o600)
         try:
             self._take(path)
             self.compare = status is not None or os.fstat(self._fd).st_size > 0
@@ -78,12 +79,31 @@ class FileTarget:
                     raise TargetError(
                         "the device is smaller than the disk", f"{self.path}: {capacity} of {self.size} bytes"
                     )
+            elif self.existed:
+                self._check_length()
             else:
                 self._refuse_to_cut_a_vhd()
                 os.ftruncate(self._fd, self.size)
         except BaseException:
             os.close(self._fd)
             raise
+
+    def _check_length(self) -> None:
+        """Whether a file that is there can be this disk at all."""
+        size = os.fstat(self._fd).st_size
+        if size != self.size + (vhd.FOOTER_SIZE if self._as_vhd else 0):
+            raise self._exists(f"{size} bytes")
+        if self._as_vhd:
+            try:
+                footer = vhd.read_footer(os.pread(self._fd, vhd.FOOTER_SIZE, self.size), size, self.path)
+            except SourceError:
+                footer = None
+            if footer is None:
+                raise self._exists("it does not end as a fixed VHD of this size")
+
+    def _exists(self, how: str) -> TargetError:
+        hint = "name a file that does not exist, or write over it with --in-place"
+        return TargetError("the target exists and is not this disk", f"{self.path}: {how}", hint)
 
     def _refuse_to_cut_a_vhd(self) -> None:
         """A VHD without its footer is a file that its users no longer open."""
@@ -121,6 +141,8 @@ class FileTarget:
             raise _target_error("a target cannot be read", f"{self.path} at {offset}", error) from None
 
     def write(self, offset: int, data: bytes) -> None:
+        if self.existed:
+            raise self._exists(f"it differs at {offset}")
         view = memoryview(data)
         try:
             while len(view):
@@ -151,6 +173,8 @@ class FileTarget:
 
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros: a hole where the file system can, zeros otherwise."""
+        if self.existed:
+            raise self._exists(f"it differs at {offset}")
         punched = _LIBC.fallocate(
             self._fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_longlong(offset), ctypes.c_longlong(length)
         )
@@ -169,13 +193,13 @@ class FileTarget:
 
     def finish(self, time: float) -> None:
         """The restore is whole: footer, fsync, final name."""
-        if self._as_vhd:
+        if self._as_vhd and not self.existed:
             self.write(self.size, vhd.make_footer(self.size, uuid.uuid4(), time))
         self.sync()
         if self._final is None:
             return
         try:
-            _rename_new(self.path + ".partial", self._final)
+            rename_new(self.path + ".partial", self._final)
             directory = os.open(os.path.dirname(os.path.abspath(self._final)), os.O_RDONLY)
             try:
                 os.fsync(directory)
@@ -188,7 +212,7 @@ class FileTarget:
         os.close(self._fd)
 
 
-def _rename_new(old: str, new: str) -> None:
+def rename_new(old: str, new: str) -> None:
     """Give a file its name unless the name is taken (FileExistsError); by a hard link where the kernel cannot do it in one."""
     if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
         return

@@ -16,7 +16,7 @@ from mover.errors import MoverError, StoreFull
 from mover.store.base import Store
 from mover.store.fault import Fault, FaultStore
 from mover.store.local import LocalStore
-from tests.agent.conftest import PASSWORD, Place, Said, Terminal
+from tests.agent.conftest import PASSWORD, Place, Said, Terminal, write_image
 
 
 def assert_error(said: Said, what: str, value: str, hint: str) -> None:
@@ -324,9 +324,11 @@ def test_a_disk_that_the_point_has_not(place: Place) -> None:
 
 
 def test_a_target_that_exists(place: Place) -> None:
-    before = place.image.read_bytes()
-    assert_error(restore_case(place, "--to", place.image, code=1), "the target exists", "disk.img", "--in-place")
-    assert place.image.read_bytes() == before
+    other = place.folder / "other.img"
+    write_image(other, place.image.stat().st_size, seed=9)
+    before = other.read_bytes()
+    assert_error(restore_case(place, "--to", other, code=1), "the target exists", "other.img", "--in-place")
+    assert other.read_bytes() == before
 
 
 def test_a_target_in_a_folder_that_does_not(place: Place) -> None:
@@ -352,7 +354,7 @@ def test_a_document_that_the_point_has_not(place: Place) -> None:
 
 def test_a_document_whose_file_exists(place: Place) -> None:
     said = restore_case(place, "--to", place.folder / "x", "--document", place.image, code=1)
-    assert_error(said, "the document's file exists", "disk.img", "does not exist")
+    assert_error(said, "the file for the configuration document exists", "disk.img", "does not exist")
 
 
 # -- disks and files of a backup ------------------------------------------------------------------------------------
