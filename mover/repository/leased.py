@@ -15,6 +15,7 @@ import msgspec
 
 from mover.clock import Clock
 from mover.errors import (
+    Cancelled,
     ConditionFailed,
     LeaseConflict,
     LeaseLost,
@@ -145,6 +146,10 @@ class LeasedRecord:
                 return
             except ObjectNotFound:
                 raise self._lose("its record is gone") from None
+            except Cancelled:
+                if self._had_happened(wanted):
+                    return
+                raise
             except (ConditionFailed, LeaseLost, LeaseConflict) as error:
                 try:
                     found = self._store.read_record(self.name)
@@ -164,6 +169,19 @@ class LeasedRecord:
                 self._etag = found.etag
                 if not isinstance(error, ConditionFailed):
                     self.renew()
+
+    def _had_happened(self, wanted: record.Header) -> bool:
+        """Of a write whose answer nobody waits for any longer: a point that was committed must not be told as cancelled (I11).
+        Cancelled, saying so, when the store does not tell that either."""
+        try:
+            found = self._store.read_record(self.name)
+            there = record.decode_header(found.data, self.name)
+        except MoverError:
+            value = f"{self.name}: the store did not answer"
+            hint = "`data-mover points` shows whether it is there; the same command again goes on, or finds it"
+            raise Cancelled(f"stopped while the point was to become {wanted.state}", value, hint) from None
+        self._etag, self.store_time = found.etag, found.time
+        return there.write_id == wanted.write_id
 
     def _condition(self) -> dict[str, str]:
         return {"etag": self._etag, "lease": self._lease}

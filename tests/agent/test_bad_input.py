@@ -352,11 +352,6 @@ def test_a_document_that_the_point_has_not(place: Place) -> None:
     assert not (place.folder / "x").exists()
 
 
-def test_a_document_whose_file_exists(place: Place) -> None:
-    said = restore_case(place, "--to", place.folder / "x", "--document", place.image, code=1)
-    assert_error(said, "the file for the configuration document exists", "disk.img", "does not exist")
-
-
 # -- disks and files of a backup ------------------------------------------------------------------------------------
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import threading
 from pathlib import Path
 
 import pytest
 
-from mover.errors import StoreFull, StoreUnavailable
+from mover.errors import Cancelled, StoreFull, StoreUnavailable
 from mover.repository import record
 from mover.repository.collector_state import read_state
 from mover.repository.hold import Hold
 from mover.repository.names import COLLECTOR_STATE
 from mover.repository.repository import Repository
 from mover.repository.session import Session, SessionSettings
-from mover.store.base import Written
+from mover.store.base import Record, Written
 from mover.store.memory import MemoryStore
+from mover.store.retry import RetryStore
 from tests.mover.disks import MIB, MemoryDisk, back_up, restore
 from tests.mover.store.clock import ManualClock
 
@@ -107,3 +109,43 @@ def test_i2_anothers_record_that_is_deleted_meanwhile_costs_its_runs_only() -> N
 
     store.list = deleted_meanwhile  # type: ignore[method-assign]
     assert back_up(repository, "three", disk(), resource="third").statistics.new == 4 * MIB
+
+
+class Unanswered(MemoryStore):
+    """The commit's answer is lost, and meanwhile the job is cancelled; `happens`: the store had made the write. `silent`: from
+    then on it answers nothing."""
+
+    def __init__(self, *, happens: bool, silent: bool) -> None:
+        super().__init__()
+        self._happens, self._silent = happens, silent
+        self.cancel, self._lost = threading.Event(), False
+
+    def replace_record(self, name: str, data: bytes, *arguments: object, **named: object) -> Written:
+        if not name.startswith("points/") or record.decode_header(data, name).state != record.COMMITTED:
+            return super().replace_record(name, data, *arguments, **named)  # type: ignore[arg-type]
+        if self._happens:
+            super().replace_record(name, data, *arguments, **named)  # type: ignore[arg-type]
+        self.cancel.set()
+        self._lost = True
+        raise StoreUnavailable("no answer")
+
+    def read_record(self, name: str) -> Record:
+        if self._lost and self._silent:
+            raise StoreUnavailable("no answer")
+        return super().read_record(name)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("happens", [False, True])
+def test_i11_a_commit_whose_answer_was_lost_is_no_cancelled_one(happens: bool, silent: bool) -> None:
+    store = Unanswered(happens=happens, silent=silent)
+    Repository.create(store)
+    repository = Repository.open(RetryStore(store, ManualClock(), cancel=store.cancel))
+    if happens and not silent:
+        assert back_up(repository, "one", disk()).point
+    else:
+        with pytest.raises(Cancelled) as caught:
+            back_up(repository, "one", disk())
+        assert ("did not answer" in str(caught.value)) == silent
+    states = [entry.metadata["state"] for entry in store.list("points/")]
+    assert states == [record.COMMITTED if happens else record.OPEN]
