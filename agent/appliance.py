@@ -17,16 +17,21 @@ import msgspec
 from agent import envelope, protocol
 from agent.errors import CommandRefused, JobNotFound, QueueMissing
 from agent.jobs import JobLine, JobRecord, JobStore, WorkerRecord
-from agent.protocol import CONTROL_KINDS, CancelPayload, Command, Event, Payload, PoisonEntry
-from agent.queue.base import Queue, QueueService
+from agent.protocol import CONTROL_KINDS, MOST_KEYS, CancelPayload, Command, Event, Payload, PoisonEntry
+from agent.queue.base import Message, Queue, QueueService
+from agent.redaction import HIDDEN
 from agent.seal import holds_clear, is_withheld, seal_all
 from agent.signing import Signer
 from mover.clock import Clock
-from mover.errors import UsageError
+from mover.errors import MoverError, UsageError
 from mover.store.base import Store
 
 LIFETIME = timedelta(days=7)
+SEARCH_SECONDS = 300.0
+"""For which messages that are looked through are hidden."""
 CLAIMS = "claims/"
+HEARD = timedelta(hours=3)
+"""Three of the slowest heartbeats: who was silent for longer is gone, and opens no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class Appliance:
             reply=self._reply,
             payload=payload,
         )
-        keys = self._recipients if self._recipients is not None else [w.seal for w in self.records.workers() if w.seal]
+        keys = self._recipients if self._recipients is not None else self._keys_of_workers(issued)
         if keys:
             command = seal_all(command, keys)
         elif holds_clear(command) and not self._allow_clear:
@@ -105,6 +110,12 @@ class Appliance:
             raise UsageError("there is no worker whose key a secret could be sealed to", self._names.commands, hint)
         self.submit(protocol.encode(command))
         return command
+
+    def _keys_of_workers(self, now: datetime) -> list[bytes]:
+        """Of those that were heard lately, the newest first: no more than a secret can be sealed to."""
+        heard = [worker for worker in self.records.workers() if worker.seal and now - worker.updated < HEARD]
+        heard.sort(key=lambda worker: worker.updated, reverse=True)
+        return list(dict.fromkeys(worker.seal for worker in heard))[:MOST_KEYS]
 
     def submit(self, body: bytes) -> Command:
         """Put a command that exists, byte for byte, into the queue that it is for."""
@@ -203,23 +214,30 @@ class Appliance:
     def send_again(self, message: str) -> Command:
         """Issue a poisoned command anew, with a new id and the same job, and take it out of the poison queue."""
         queue = self._open(self._names.poison)
-        for _ in range(max(1, queue.length())):
-            taken = queue.take(30.0)
-            if taken is None:
-                break
-            if taken.id != message:
-                queue.release(taken)
-                continue
-            try:
-                entry = msgspec.json.decode(taken.body, type=PoisonEntry)
-                kept = protocol.decode_command(bytes(entry.body)) if bytes(entry.body) != b"null" else None
-            except (msgspec.MsgspecError, CommandRefused, UnicodeDecodeError):
-                kept = None
-            if kept is None or is_withheld(kept):
-                queue.release(taken)
-                hint = "issue it anew where it came from: its secrets, or all of it, were not kept"
-                raise UsageError("this command cannot be sent again from here", message, hint)
-            command = self.issue(kept.kind, kept.payload, job=kept.job)
-            queue.delete(taken)
-            return command
+        others: list[Message] = []  # held until the one is found: given back, the oldest would come again and again
+        try:
+            while (taken := queue.take(SEARCH_SECONDS)) is not None and taken.id not in {other.id for other in others}:
+                if taken.id == message:
+                    return self._issue_again(queue, taken)
+                others.append(taken)
+        finally:
+            for other in others:
+                try:
+                    queue.release(other)
+                except MoverError:
+                    continue  # it shows again by itself
         raise JobNotFound("the poison queue has no such message", message[:128], "`data-mover poison` lists them")
+
+    def _issue_again(self, queue: Queue, taken: Message) -> Command:
+        try:
+            entry = msgspec.json.decode(taken.body, type=PoisonEntry)
+            kept = protocol.decode_command(bytes(entry.body)) if bytes(entry.body) != b"null" else None
+        except (msgspec.MsgspecError, CommandRefused, UnicodeDecodeError):
+            kept = None
+        if kept is None or is_withheld(kept) or HIDDEN.encode() in bytes(entry.body):
+            queue.release(taken)
+            hint = "issue it anew where it came from: its secrets, or all of it, were not kept"
+            raise UsageError("this command cannot be sent again from here", taken.id, hint)
+        command = self.issue(kept.kind, kept.payload, job=kept.job)
+        queue.delete(taken)
+        return command

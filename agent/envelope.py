@@ -140,13 +140,13 @@ def admit(
     *,
     queue: str,
     now: float,
-    delivery: int = 1,
     inserted: float | None = None,
+    begun: Callable[[Command], bool] = lambda command: False,
 ) -> Command:
     """The command, if it may be obeyed. `now`, and when the message was `inserted`: the queue service's time, Unix seconds.
 
-    A delivery after the first is admitted when its time is over, for it was begun in time; but not when the message was put
-    after it: whoever can write to the queue could take an old one twice.
+    One whose time is over is admitted when a worker has `begun` it, in time; but not when the message was put after it. Deliveries
+    do not tell: whoever can write to the queue could keep an old message hidden until nobody remembers it.
     """
     body = unwrap(message, trust, fetch)
     try:
@@ -155,8 +155,13 @@ def admit(
         error.command, error.job, error.reply = protocol.ids_of(body)
         raise
     try:
-        since = now if inserted is None or delivery == 1 else inserted
-        _check(command, bool(trust), queue, datetime.fromtimestamp(now, UTC), datetime.fromtimestamp(since, UTC))
+        moment = datetime.fromtimestamp(now, UTC)
+        try:
+            _check(command, bool(trust), queue, moment, moment)
+        except Expired:
+            if inserted is None or not begun(command):
+                raise
+            _check(command, bool(trust), queue, moment, datetime.fromtimestamp(inserted, UTC))
     except CommandRefused as error:
         error.command, error.job, error.reply = command.id, command.job, command.reply
         raise

@@ -41,6 +41,11 @@ def execute(
     began = clock.monotonic()
     error: MoverError | None = None
     try:
+        if settings.reveal is not None:
+            from agent.seal import secrets_of  # a worker has it; a verb need not load its cryptography
+
+            for secret in secrets_of(command):
+                settings.reveal(secret)  # whoever cannot open them has not accepted the command
         reporter.accepted(settings.worker, delivery)
         _run(work)
     except MoverError as raised:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -54,9 +54,9 @@ State = Literal["running", "waiting", "ended"]
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`state` waiting: begun, given back, a worker will go on. `command` and `message` are of the newest delivery; `result` is of
     the last end, `state` tells whether that was this one's; `done_commands` the ids of those whose work has ended. `asked`:
-    when the queue took the command, by the queue's clock, as all that it is compared with. `attempts` counts beginnings of this
-    command without an orderly end since the last one, `retries` those that ended in an error that passes. `body`: the command,
-    its secrets withheld."""
+    when the queue took the command, by the queue's clock, as all that it is compared with. `attempts` counts beginnings since
+    the last orderly end, `retries` ends in an error that passes since the last one that was for good; of whichever commands of the
+    job, or two that kill their workers in turn would do so for ever. `body`: the command, its secrets withheld."""
 
     version: int
     write_id: str
@@ -201,7 +201,7 @@ class HeldJob:
             if self._lost:
                 raise self._lose()
             wanted = msgspec.structs.replace(self.record, write_id=random_id(), **changes)
-            data = self._redact(encode_record(wanted))
+            data = encode_record(self._redact(wanted))
             self._issued.add(wanted.write_id)
             while True:
                 try:
@@ -254,7 +254,9 @@ class HeldJob:
 class JobStore:
     """The records of one state store. `now` is the queue service's time."""
 
-    def __init__(self, store: Store, clock: Clock, redact: Callable[[bytes], bytes] = bytes) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, redact: Callable[[JobRecord], JobRecord] = lambda record: record
+    ) -> None:
         self.store = store
         self._clock = clock
         self._redact = redact
@@ -270,7 +272,7 @@ class JobStore:
         name = JOBS + digest(fresh.job)
         first = msgspec.structs.replace(fresh, attempts=0)
         try:
-            self.store.create_record(name, self._redact(encode_record(first)), metadata_of(first))
+            self.store.create_record(name, encode_record(self._redact(first)), metadata_of(first))
         except ObjectExists:
             pass
         leased_at = self._clock.monotonic()
@@ -286,6 +288,32 @@ class JobStore:
             except MoverError:
                 pass  # it lapses
             raise
+
+    def claim_waiting(self, job: str) -> HeldJob | None:
+        """Take a job that waits and shall be cancelled, to end it; None: it does not wait, or need not end, or is another's."""
+        name = JOBS + digest(job)
+
+        def ends() -> tuple[JobRecord, str] | None:
+            try:
+                found = self.store.read_record(name)
+            except ObjectNotFound:
+                return None
+            there = decode_record(found.data, name)
+            waits = there.job == job and there.state == "waiting"
+            return (there, found.etag) if waits and self.is_cancelled(job, there.asked) else None
+
+        if ends() is None:
+            return None
+        leased_at = self._clock.monotonic()
+        try:
+            lease = self.store.acquire_lease(name, LEASE_SECONDS)
+        except (LeaseConflict, ObjectNotFound):
+            return None
+        found = ends()  # again: now nobody changes it
+        if found is None:
+            self.store.release_lease(name, lease)
+            return None
+        return HeldJob(self, name, lease, found[1], found[0], leased_at=leased_at)
 
     def _begin(self, name: str, lease: str, fresh: JobRecord, leased_at: float) -> HeldJob | Ended:
         found = self.store.read_record(name)
@@ -312,8 +340,7 @@ class JobStore:
             asked=there.asked if same else max(fresh.asked, there.asked),
             updated=fresh.updated,
             progress=None,
-            attempts=there.attempts + 1 if same else 1,
-            retries=there.retries if same else 0,
+            attempts=there.attempts + 1,
         )
         return held
 
@@ -345,6 +372,15 @@ class JobStore:
 
     # -- looking
 
+    def has_begun(self, job: str, command: str) -> bool:
+        """Whether the record tells that a worker began this command; also when the record cannot be read: who claims the job will
+        hear of that."""
+        try:
+            there = self.read(job)
+        except (Damaged, UnsupportedFormat):
+            return True
+        return there is not None and (there.command == command or command in there.done_commands)
+
     def read(self, job: str) -> JobRecord | None:
         return self._read(JOBS + digest(job))
 
@@ -371,14 +407,16 @@ class JobStore:
         """Make a record that nobody leases, or replace it by what comes `after` it; None: it stands."""
         while True:
             try:
-                self.store.create_record(name, msgspec.json.encode(first), {})
+                self.store.create_record(name, msgspec.json.encode(first), _told(first))
                 return
             except ObjectExists:
                 pass
             try:
                 found = self.store.read_record(name)
                 if (value := after(found.data)) is not None:
-                    self.store.replace_record(name, msgspec.json.encode(value), {}, etag=found.etag, lease=None)
+                    self.store.replace_record(
+                        name, msgspec.json.encode(value), _told(value), etag=found.etag, lease=None
+                    )
                 return
             except (ConditionFailed, ObjectNotFound):
                 continue
@@ -401,14 +439,21 @@ class JobStore:
 
     # -- keeping house
 
-    def tidy(self, older_than: datetime) -> int:
-        """Remove records of jobs that ended before then, wishes and workers' records as old; how many."""
+    def tidy(self, older_than: datetime, worker_older_than: datetime, go_on: Callable[[], bool] = lambda: True) -> int:
+        """Remove records of jobs that ended before then, wishes as old, and records of workers that were not heard since; how many.
+
+        `go_on` is asked at every record. What the listing tells is believed as far as to leave a record alone.
+        """
         removed = 0
-        for prefix in (JOBS, CANCELS, WORKERS):
-            for entry in list(self.store.list(prefix)):
+        for prefix, limit in ((JOBS, older_than), (CANCELS, older_than), (WORKERS, worker_older_than)):
+            for entry in self.store.list(prefix):
+                if not go_on():
+                    return removed
+                if _is_young(entry.metadata, limit):
+                    continue
                 try:
                     found = self.store.read_record(entry.name)
-                    if _last_word(prefix, found.data, entry.name) >= older_than or found.leased:
+                    if _last_word(prefix, found.data, entry.name) >= limit or found.leased:
                         continue
                     self.store.delete(entry.name, etag=found.etag)
                     removed += 1
@@ -417,6 +462,15 @@ class JobStore:
                 except (Damaged, UnsupportedFormat):
                     continue  # for a person to look at
         return removed
+
+
+def _is_young(told: Mapping[str, str], limit: datetime) -> bool:
+    if told.get("state") in ("running", "waiting"):
+        return True
+    try:
+        return datetime.fromisoformat(told.get("updated", "")) >= limit
+    except (ValueError, TypeError):
+        return False
 
 
 def _last_word(prefix: str, data: bytes, name: str) -> datetime:
@@ -451,6 +505,12 @@ def metadata_of(record: JobRecord) -> dict[str, str]:
         "state": state,
         "updated": record.updated.isoformat(timespec="seconds"),
     }
+
+
+def _told(value: CancelWish | WorkerRecord) -> dict[str, str]:
+    """What a listing shows of it."""
+    when = value.asked if isinstance(value, CancelWish) else value.updated
+    return {"updated": when.isoformat(timespec="seconds")}
 
 
 def decode_record(data: bytes, name: str) -> JobRecord:

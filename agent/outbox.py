@@ -37,7 +37,7 @@ class Outbox:
         ttl: float,
         clock: Clock,
         log: FilteringBoundLogger,
-        redact: Callable[[bytes], bytes] = bytes,
+        redact: Callable[[Event], Event] = lambda event: event,
     ) -> None:
         self._redact = redact
         self._open = open_queue
@@ -59,7 +59,7 @@ class Outbox:
 
     def deliver(self, event: Event, reply: str | None = None) -> None:
         """Returns when the queue has it; any error of the queue otherwise."""
-        self._open(reply or self._default).put(self._redact(fitting(event)), ttl=self._ttl)
+        self._open(reply or self._default).put(fitting(self._redact(event)), ttl=self._ttl)
         if isinstance(event, Result):
             with self._lock:
                 self._told.pop(event.command, None)

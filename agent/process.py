@@ -39,8 +39,10 @@ from agent.seal import Revealer, SealKey
 from agent.signing import load_public
 from agent.worker import Limits, Queues, Worker
 from mover.clock import SYSTEM, Clock
-from mover.errors import MoverError, StoreUnavailable
+from mover.errors import Cancelled, MoverError, StoreUnavailable
 
+WORKERS_KEPT = timedelta(days=1)
+"""After its last word: the record of a worker that did not end in good order."""
 LOOK_SECONDS, FIRST_WAIT, TIDY_SECONDS, FIRST_TIDY = 1.0, 1.0, 12 * 3600.0, 600.0
 
 
@@ -96,13 +98,15 @@ class Daemon:
             collect_logs=self._collect_logs,
         )
         url = config["state.url"] or state_url(config["queue.service"])
-        self._store, _ = open_metered(url, self._settings, config["queue.patience"])
-        self._jobs = JobStore(self._store, clock, self._redactor.data)
+        # worker.bandwidth is for disks: behind a job's data its record and its command would wait until they are another's
+        unlimited = dataclasses.replace(self._settings, bandwidth=None)
+        self._store, _ = open_metered(url, unlimited, config["queue.patience"])
+        self._jobs = JobStore(self._store, clock, self._redactor.message)
         self._queues = Queues(*(self._service.queue(name) for name in (names.commands, names.control, names.poison)))
         ttl = config["queue.events_ttl"]
-        self._outbox = Outbox(self._service.queue, self._events, ttl, clock, self._log, self._redactor.data)
+        self._outbox = Outbox(self._service.queue, self._events, ttl, clock, self._log, self._redactor.message)
         # A heartbeat that the queue does not take at once is late already: the next one says more.
-        self._pulse = Outbox(service.queue, self._events, ttl, clock, self._log, self._redactor.data)
+        self._pulse = Outbox(service.queue, self._events, ttl, clock, self._log, self._redactor.message)
         revealer = Revealer(
             self._environ, self._key, allow_clear=config.allows_clear_secrets, learned=self._redactor.learn
         )
@@ -117,7 +121,7 @@ class Daemon:
             reveal=revealer.of,
             limits=_limits(config),
             beat=self._watchdog.beat,
-            redact=self._redactor.data,
+            redact=self._redactor.message,
             forget=self._forget,
         )
 
@@ -128,8 +132,8 @@ class Daemon:
             self._fetch,
             queue=queue,
             now=self._service.now(),
-            delivery=message.deliveries,
             inserted=message.inserted,
+            begun=lambda command: self._jobs.has_begun(command.job, command.id),
         )
 
     def _forget(self, message: Message) -> None:
@@ -216,6 +220,8 @@ class Daemon:
                 )
                 self._log.info("ready", worker=self._settings.worker, queue=self._service.where)
                 return True
+            except Cancelled:
+                break  # it was waiting for the state store when it was told to stop
             except (QueueUnavailable, StoreUnavailable) as error:
                 self._state = "recovering"
                 self._log.warning("not ready: a service does not answer", what=error.what, value=error.value)
@@ -253,8 +259,7 @@ class Daemon:
                 return
             if self.reload_with is not None:
                 self._reload(self.reload_with)
-            jobs = self._worker.jobs()
-            self._tell("busy" if jobs else "idle")
+            jobs = self._tell_work()
             now = self._clock.monotonic()
             if now - self._tidied_at > TIDY_SECONDS:
                 self._tidied_at = now
@@ -284,6 +289,11 @@ class Daemon:
             self._log.error("the new configuration is not used", what=error.what, value=error.value, hint=error.hint)
         if self._notify is not None:
             self._notify("READY=1")
+
+    def _tell_work(self) -> tuple[str, ...]:
+        jobs = self._worker.jobs()
+        self._tell("busy" if jobs else "idle")
+        return jobs
 
     def _tell(self, state: WorkerState) -> None:
         """Heartbeat: when the state changes, and now and then."""
@@ -324,8 +334,18 @@ class Daemon:
             pass  # it grows old and is tidied away
 
     def _tidy(self) -> None:
+        """As long as it takes: meanwhile the worker lives, says so, and can be stopped."""
+        house = threading.current_thread().name
+
+        def go_on() -> bool:
+            self._watchdog.beat(house)
+            self._tell_work()
+            return not self._stop.is_set()
+
+        now = self._moment()
+        kept = timedelta(seconds=self._config["state.records_kept"])
         try:
-            removed = self._jobs.tidy(self._moment() - timedelta(seconds=self._config["state.records_kept"]))
+            removed = self._jobs.tidy(now - kept, now - WORKERS_KEPT, go_on)
         except MoverError as error:
             self._log.warning("old records could not be removed", what=error.what, value=error.value)
             return

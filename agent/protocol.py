@@ -21,6 +21,8 @@ from mover.errors import MoverError, UsageError
 SCHEMA: Final = 1
 MAX_BYTES: Final = 128 * 1024 * 1024
 """Of an encoded command: room for a configuration document of 64 MiB in base64, and change maps."""
+MOST_KEYS: Final = 64
+"""That a secret is sealed to."""
 TOLERANCE: Final = timedelta(minutes=5)
 """By which the clocks of the issuer and of the queue's host may differ before a command counts as expired."""
 
@@ -45,6 +47,11 @@ VaultUrl = Annotated[
 QueueName = Annotated[str, Meta(min_length=3, max_length=63, pattern=f"^[a-z0-9]([a-z0-9]|-[a-z0-9])*{_END}")]
 
 
+Text = Annotated[str, Meta(extra={"free": True})]
+"""What may say anything, a secret too if nobody looked (`agent.redaction`). Any other text is a name, and left as it is: hidden
+because a password happens to be the same word it would name something else."""
+
+
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of everything in a command."""
 
@@ -66,7 +73,7 @@ class Sealed(Strict, frozen=True, kw_only=True):
 
     nonce: Annotated[bytes, Meta(min_length=12, max_length=12)]
     box: Annotated[bytes, Meta(min_length=17, max_length=32 * 1024)]
-    keys: Annotated[tuple[SealedKey, ...], Meta(min_length=1, max_length=64)]
+    keys: Annotated[tuple[SealedKey, ...], Meta(min_length=1, max_length=MOST_KEYS)]
 
 
 class Secret(Strict, frozen=True, kw_only=True, omit_defaults=True):
@@ -303,9 +310,9 @@ def _decode(data: bytes | msgspec.Raw, kind: type[Any], within: str = "") -> Any
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """A MoverError as a message. `type` is its class, for programs."""
 
-    what: str
-    value: str = ""
-    hint: str = ""
+    what: Text
+    value: Text = ""
+    hint: Text = ""
     exit_code: int
     type: str = ""
 
@@ -374,7 +381,7 @@ class LogItem(_Event, frozen=True, kw_only=True, tag="log"):
     """A line of the job's log, with the product's fields: `duration` in seconds, since `start`."""
 
     status: Literal["running", "success", "warning", "error"]
-    message: str
+    message: Text
     resource: str
     start: datetime
     duration: float = 0.0
@@ -393,12 +400,12 @@ class Result(_Event, frozen=True, kw_only=True, tag="result"):
     already: bool = False
     resumed: bool = False
     error: ErrorBody | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
     statistics: dict[str, float] = {}
     api_calls: dict[str, dict[str, dict[str, float]]] = {}
     seconds: float = 0.0
     document: bytes | None = None
-    details: dict[str, str] = {}
+    details: dict[str, Text] = {}
 
     @property
     def exit_code(self) -> int:

@@ -3,19 +3,26 @@
 
 Known secrets (each is learned when it is revealed or read from the environment) are replaced wherever they stand, also in Base64
 and percent-encoded; so is what is a secret whatever it holds: signatures of SAS, account keys, bearer tokens, private keys.
+In messages and records known secrets are looked for in free text only (`protocol.Text`): a password may be a word of the protocol,
+and a record whose state is hidden is a job that is lost.
 Secrets under SHORTEST characters are not looked for: they would mangle every text. Thread-safe.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import re
 import threading
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 from urllib.parse import quote
 
 import msgspec
+
+from agent.protocol import Text
+
+T = TypeVar("T")
 
 SHORTEST = 6
 HIDDEN = "***"
@@ -66,10 +73,25 @@ class Redactor:
     def text(self, text: str) -> str:
         if self._expression is not None:
             text = self._expression.sub(HIDDEN, text)
-        if _HINT.search(text):
-            for pattern, instead in _PATTERNS:
-                text = pattern.sub(instead, text)
-        return text
+        return _without_shapes(text)
+
+    def message(self, value: T) -> T:
+        """A command, an event or a record, or a part of one, with its free text redacted. Bytes and keys stay."""
+        found: T = self._part(value, free=False)
+        return found
+
+    def _part(self, value: Any, *, free: bool) -> Any:
+        if isinstance(value, str):
+            return self.text(value) if free else _without_shapes(value)
+        if isinstance(value, tuple):
+            return tuple(self._part(item, free=free) for item in value)
+        if isinstance(value, dict):
+            return {key: self._part(item, free=free) for key, item in value.items()}
+        if isinstance(value, msgspec.Struct):
+            texts = _free_fields(type(value))
+            fields = {name: self._part(getattr(value, name), free=name in texts) for name in value.__struct_fields__}
+            return msgspec.structs.replace(value, **fields)
+        return value
 
     def value(self, value: Any) -> Any:
         """The same value with every text in it redacted; other types than the plain ones become redacted text."""
@@ -95,6 +117,23 @@ class Redactor:
 
     def __call__(self, logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {key: self.value(item) for key, item in event.items()}
+
+
+def _without_shapes(text: str) -> str:
+    """Without what is a secret by its shape."""
+    if _HINT.search(text):
+        for pattern, instead in _PATTERNS:
+            text = pattern.sub(instead, text)
+    return text
+
+
+@functools.cache
+def _free_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(name for name, hint in get_type_hints(kind, include_extras=True).items() if _is_free(hint))
+
+
+def _is_free(hint: Any) -> bool:
+    return hint == Text or any(_is_free(part) for part in get_args(hint))
 
 
 def _first_bytes(path: str) -> str:

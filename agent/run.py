@@ -11,18 +11,17 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from agent.errors import EXIT_UNEXPECTED, StaleReceipt
+from agent.delivery import Delivery
+from agent.errors import EXIT_UNEXPECTED
 from agent.execute import execute
 from agent.jobs import HeldJob, JobStore
 from agent.opening import Settings
 from agent.outbox import Outbox
 from agent.protocol import Command, ErrorBody, Event, LogItem, ProgressEvent, Result
-from agent.queue.base import Message, Queue
-from mover.clock import Clock
-from mover.errors import MoverError, SessionLost
-from mover.keeper import Keeper
+from mover.errors import Cancelled, MoverError, SessionLost
+from mover.keeper import Keeper, is_keeping
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -33,43 +32,10 @@ NOTE_SECONDS = 2.0
 """Between two writes of a running job's record: what `watch` sees."""
 
 
-class Delivery:
-    """Keeps a message invisible. `tick` comes from a keeper thread. `lost`: it is not ours any more; work on it must stop."""
-
-    def __init__(self, queue: Queue, message: Message, visibility: float, clock: Clock, taken_at: float) -> None:
-        self._queue = queue
-        self.visibility = visibility
-        self._clock = clock
-        self._sent = taken_at
-        self._sure_until = taken_at + visibility
-        self._lost = False
-        self.message = message
-
-    @property
-    def lost(self) -> bool:
-        """Once true, always: what another may have taken is not ours again."""
-        if self._clock.monotonic() >= self._sure_until:
-            self._lost = True
-        return self._lost
-
-    def tick(self) -> None:
-        now = self._clock.monotonic()
-        if self.lost or now - self._sent < self.visibility / 3:
-            return
-        self._sent = now
-        try:
-            self.message = self._queue.renew(self.message, self.visibility)
-            self._sure_until = now + self.visibility
-        except StaleReceipt:
-            self._lost = True
-        except MoverError:
-            self._sent = now - self.visibility / 4  # asked again soon
-
-
 class Run:
     """`execute` once. `wished`: somebody wishes that the job ends. `settings.cancel` is set when the worker stops.
 
-    `beat` is called when the work gets on: its progress has changed, or a store has answered it; a lease's renewal is no work."""
+    `beat` is called when the work gets on: its progress has changed, or a store has answered it; what a keeper asks is no work."""
 
     def __init__(
         self,
@@ -106,13 +72,14 @@ class Run:
         return self.delivery.lost or self._job_lost or self._unsure
 
     def execute(self) -> Result:
-        clock = self._settings.clock
-        self.look_for_wish()
         self.delivery.tick()
+        self.look_for_wish()
+        if self.wished or self.lost:
+            return cancelled(self.command, self._moment())
         try:
             with (
-                Keeper(self.delivery.tick, clock, min(1.0, self.delivery.visibility / 10)),
-                Keeper(self._keep_job, clock, WISH_SECONDS, passing=(MoverError,)),
+                self.delivery.kept(),
+                Keeper(self._keep_job, self._settings.clock, WISH_SECONDS, passing=(MoverError,)),
             ):
                 deliveries = self.delivery.message.deliveries
                 return execute(self.command, self._settings, self._send, self._cancelled, delivery=deliveries)
@@ -150,7 +117,7 @@ class Run:
             self.log.warning("it cannot be seen whether the job shall be cancelled", what=error.what)
 
     def _heard(self, operation: str) -> None:
-        if operation != "lease":
+        if operation != "lease" and not is_keeping():
             self._beat()
 
     def _cancelled(self) -> bool:
@@ -186,12 +153,20 @@ def defect(error: Exception, log: FilteringBoundLogger, environ: Mapping[str, st
 
 
 def failed(command: Command, error: ErrorBody, moment: datetime) -> Result:
+    return _ended(command, "failed", error, moment)
+
+
+def cancelled(command: Command, moment: datetime) -> Result:
+    return _ended(command, "cancelled", ErrorBody.of(Cancelled("the command was cancelled", command.job)), moment)
+
+
+def _ended(command: Command, status: Literal["failed", "cancelled"], error: ErrorBody, moment: datetime) -> Result:
     return Result(
         command=command.id,
         job=command.job,
         time=moment,
         kind=command.kind,
-        status="failed",
+        status=status,
         resource=command.subject,
         error=error,
     )

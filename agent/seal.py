@@ -105,12 +105,14 @@ class Revealer:
         self._learned = learned
 
     def of(self, command: Command) -> Callable[[Secret], str]:
-        """For the secrets of one command."""
+        """For the secrets of one command; each is looked for once."""
+        known: dict[Secret, str] = {}
 
         def reveal(secret: Secret) -> str:
-            text = self._reveal(secret, command.id)
-            self._learned(text)
-            return text
+            if secret not in known:
+                known[secret] = self._reveal(secret, command.id)
+                self._learned(known[secret])
+            return known[secret]
 
         return reveal
 
@@ -149,15 +151,15 @@ def seal_all(command: Command, recipients: Sequence[bytes]) -> Command:
 
 def is_withheld(command: Command) -> bool:
     """Whether secrets of the command were left out."""
-    return any(secret.withheld for secret in _secrets(command))
+    return any(secret.withheld for secret in secrets_of(command))
 
 
 def holds_clear(command: Command) -> bool:
     """Whether a secret stands in the command itself."""
-    return any(secret.clear is not None for secret in _secrets(command))
+    return any(secret.clear is not None for secret in secrets_of(command))
 
 
-def _secrets(command: Command) -> list[Secret]:
+def secrets_of(command: Command) -> list[Secret]:
     found: list[Secret] = []
 
     def note(secret: Secret) -> Secret:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent import protocol
+from agent.delivery import Delivery
 from agent.errors import CommandRefused, JobBusy, Poisoned, QueueMissing, QueueUnavailable, StaleReceipt
 from agent.jobs import KEPT_COMMAND_BYTES, VERSION, Ended, HeldJob, JobRecord, JobStore
 from agent.opening import Settings
@@ -25,9 +26,9 @@ from agent.outbox import Outbox
 from agent.protocol import CancelPayload, Command, ErrorBody, LogItem, Result
 from agent.queue.base import Message, Queue
 from agent.queue.polling import Pace
-from agent.run import Delivery, Run, defect, failed
+from agent.run import Run, cancelled, defect, failed
 from agent.seal import withhold
-from mover.errors import Damaged, MoverError, UnsupportedFormat, UsageError
+from mover.errors import Cancelled, Damaged, MoverError, UnsupportedFormat, UsageError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -40,6 +41,7 @@ BUSY = frozenset({"SessionBusy"})
 """The session is another worker's for now."""
 ELSEWHERE = frozenset({"SealedForAnother"})
 """Another worker can do it: the command looks for that one until it expires."""
+WAITED_FOR = PASSING | BUSY | ELSEWHERE
 DEFECTS_KEPT = 1000
 RETRIES, RETRY_SECONDS, RETRY_LONGEST = 5, 10.0, 600.0
 ELSEWHERE_LONGEST, ELSEWHERE_LIFE = 60.0, timedelta(days=1)
@@ -84,7 +86,7 @@ class Worker:
         reveal: Callable[[Command], Callable[[protocol.Secret], str]],
         limits: Limits,
         beat: Callable[[str], None] = lambda who: None,
-        redact: Callable[[bytes], bytes] = bytes,
+        redact: Callable[[Any], Any] = lambda message: message,
         forget: Callable[[Message], None] = lambda message: None,
     ) -> None:
         self._queues = queues
@@ -103,7 +105,6 @@ class Worker:
         self._stop = settings.cancel
         self._running: dict[str, Run] = {}  # by job
         self._lock = threading.Lock()
-        self._times = threading.local()
         self._defects: dict[str, int] = {}  # by message
         self.idle_since = self._clock.monotonic()
 
@@ -114,12 +115,12 @@ class Worker:
         pace = Pace(shortest=self.limits.shortest, longest=self.limits.longest)
         while not self._stop.is_set():
             self._beat(who)
-            message = self._take(self._queues.commands)
-            if message is None:
+            delivery = self._take(self._queues.commands)
+            if delivery is None:
                 self._clock.wait(self._stop, pace.idle())
                 continue
             pace.busy()
-            result = self._handle(message, who, self._queues.commands)
+            result = self._handle(delivery, who)
             self.idle_since = self._clock.monotonic()
             if once and result is not None:
                 return result.exit_code
@@ -130,12 +131,12 @@ class Worker:
         pace = Pace(shortest=self.limits.shortest, longest=self.limits.longest)
         while not self._stop.is_set():
             self._beat(who)
-            message = self._take(self._queues.control)
-            if message is None:
+            delivery = self._take(self._queues.control)
+            if delivery is None:
                 self._rest(pace.idle())
                 continue
             pace.busy()
-            self._handle(message, who, self._queues.control)
+            self._handle(delivery, who)
 
     def _rest(self, seconds: float) -> None:
         """So long at most; a job that runs, or begins meanwhile, makes it short: it may be cancelled at any time."""
@@ -149,10 +150,12 @@ class Worker:
         with self._lock:
             return tuple(sorted(self._running))
 
-    def _take(self, queue: Queue) -> Message | None:
-        self._times.taken_at = self._clock.monotonic()  # before the request: its visibility began no sooner
+    def _take(self, queue: Queue) -> Delivery | None:
+        visibility = self.limits.visibility
+        taken_at = self._clock.monotonic()  # before the request: its visibility began no sooner
         try:
-            return queue.take(self.limits.visibility)
+            message = queue.take(visibility)
+            return Delivery(queue, message, visibility, self._clock, taken_at) if message is not None else None
         except MoverError as error:
             self._log.warning("the queue does not answer", what=error.what, value=error.value)
             self._clock.wait(self._stop, BUSY_SECONDS)
@@ -160,10 +163,11 @@ class Worker:
 
     # -- one delivery
 
-    def _handle(self, message: Message, who: str, queue: Queue) -> Result | None:
+    def _handle(self, delivery: Delivery, who: str) -> Result | None:
         """The answer that was given; None when none was. A defect of ours ends this delivery, never the worker."""
+        message = delivery.message
         try:
-            result = self._handle_one(message, who, queue)
+            result = self._handle_one(delivery, who)
             self._defects.pop(message.id, None)
             return result
         except Exception as error:
@@ -173,69 +177,59 @@ class Worker:
             body = defect(error, self._log, self.settings.environ)
         try:
             if count <= self.limits.attempts:  # what has a job is poisoned by its record, with its command
-                queue.release(message, min(RETRY_LONGEST, RETRY_SECONDS * 2 ** (count - 1)))
+                delivery.queue.release(delivery.message, min(RETRY_LONGEST, RETRY_SECONDS * 2 ** (count - 1)))
                 return None
             self._put_away(protocol.PoisonEntry(time=self._moment(), error=body, body=msgspec.Raw(b"null")))
-            queue.delete(message)
+            delivery.queue.delete(delivery.message)
         except Exception as error:
             self._log.warning("a message that ends in a defect could not be put away", type=type(error).__name__)
             return None
         del self._defects[message.id]
         return Result(command="", job="", time=self._moment(), kind="", status="failed", error=body)
 
-    def _handle_one(self, message: Message, who: str, queue: Queue) -> Result | None:
+    def _handle_one(self, delivery: Delivery, who: str) -> Result | None:
         try:
-            command = self._admit(message, queue.name)
+            with delivery.kept():
+                command = self._admit(delivery.message, delivery.queue.name)
         except CommandRefused as error:
-            return self._refuse(queue, message, error)
-        except (
-            ValueError,
-            TypeError,
-            ArithmeticError,
-        ) as error:  # a defect of ours: the message shall not end every worker
-            self._log.error("a defect in reading a command", type=type(error).__name__)
-            return self._refuse(queue, message, CommandRefused("a command that cannot be read", type(error).__name__))
+            return self._refuse(delivery, error)
         except MoverError as error:  # its claim check could not be fetched
             self._log.warning("a command could not be read: it waits", what=error.what, value=error.value)
-            self._release(queue, message, BUSY_SECONDS)
+            self._release(delivery, BUSY_SECONDS)
             return None
         log = self._log.bind(job=command.job, kind=command.kind, command=command.id)
-        log.info("command taken", delivery=message.deliveries)
+        log.info("command taken", delivery=delivery.message.deliveries)
         try:
             if isinstance(command.payload, CancelPayload):
-                return self._cancel(queue, message, command, command.payload, log)
-            claimed = self._jobs.claim(self._fresh(command, message))
+                return self._cancel(delivery, command, command.payload, log)
+            with delivery.kept():
+                claimed = self._jobs.claim(self._fresh(command, delivery.message))
         except JobBusy as busy:
-            self._wait_for_holder(queue, message, command, busy, log)
+            self._wait_for_holder(delivery, command, busy, log)
             return None
         except (Damaged, UnsupportedFormat) as error:
-            return self._answer(
-                queue, message, command.reply, failed(command, ErrorBody.of(error), self._moment()), log
-            )
+            return self._answer(delivery, command.reply, failed(command, ErrorBody.of(error), self._moment()), log)
         except MoverError as error:
             log.warning("the job's record cannot be used: the command waits", what=error.what, value=error.value)
-            self._release(queue, message, BUSY_SECONDS)
+            self._release(delivery, BUSY_SECONDS)
             return None
         if isinstance(claimed, Ended):
             log.info("the command's work was done before: answered again")
             again = msgspec.structs.replace(claimed.result, command=command.id, already=True, time=self._moment())
-            return self._answer(queue, message, command.reply, again, log)
+            return self._answer(delivery, command.reply, again, log)
         try:
             if claimed.record.attempts > self.limits.attempts:
-                return self._poison(queue, message, command, claimed, log)
-            return self._work(queue, self._run(queue, message, command, claimed, who, log))
+                return self._poison(delivery, command, claimed, log)
+            return self._work(self._run(delivery, command, claimed, who, log))
         except Exception:
             claimed.abandon()
             raise
 
-    def _run(
-        self, queue: Queue, message: Message, command: Command, held: HeldJob, who: str, log: FilteringBoundLogger
-    ) -> Run:
-        taken_at = getattr(self._times, "taken_at", self._clock.monotonic())
+    def _run(self, delivery: Delivery, command: Command, held: HeldJob, who: str, log: FilteringBoundLogger) -> Run:
         return Run(
             command,
             held,
-            Delivery(queue, message, self.limits.visibility, self._clock, taken_at),
+            delivery,
             replace(self.settings, reveal=self._reveal(command)),
             self._jobs,
             self._outbox,
@@ -245,7 +239,8 @@ class Worker:
         )
 
     def _fresh(self, command: Command, message: Message) -> JobRecord:
-        body = self._redact(protocol.encode(withhold(command)))
+        kept = withhold(command)
+        is_small = len(protocol.encode(kept)) <= KEPT_COMMAND_BYTES
         now = self._moment()
         return JobRecord(
             version=VERSION,
@@ -260,11 +255,11 @@ class Worker:
             asked=datetime.fromtimestamp(message.inserted, UTC),
             began=now,
             updated=now,
-            body=msgspec.Raw(body if len(body) <= KEPT_COMMAND_BYTES else b"null"),
+            body=msgspec.Raw(protocol.encode(self._redact(kept)) if is_small else b"null"),
         )
 
-    def _refuse(self, queue: Queue, message: Message, error: CommandRefused) -> Result | None:
-        self._log.warning("a command was refused", what=error.what, value=error.value, message=message.id)
+    def _refuse(self, delivery: Delivery, error: CommandRefused) -> Result | None:
+        self._log.warning("a command was refused", what=error.what, value=error.value, message=delivery.message.id)
         result = Result(
             command=error.command,
             job=error.job,
@@ -273,18 +268,21 @@ class Worker:
             status="refused",
             error=ErrorBody.of(error),
         )
-        return self._answer(queue, message, error.reply, result, self._log)
+        return self._answer(delivery, error.reply, result, self._log)
 
     def _cancel(
-        self, queue: Queue, message: Message, command: Command, payload: CancelPayload, log: FilteringBoundLogger
+        self, delivery: Delivery, command: Command, payload: CancelPayload, log: FilteringBoundLogger
     ) -> Result | None:
         # A cancel that somebody put again is no new wish: it counts as of when it was issued, give or take the clocks.
-        asked = min(datetime.fromtimestamp(message.inserted, UTC), command.issued + protocol.TOLERANCE)
-        self._jobs.cancel(payload.target, asked, command.id)
-        with self._lock:
-            run = self._running.get(payload.target)
-        if run is not None:
-            run.look_for_wish()
+        inserted = datetime.fromtimestamp(delivery.message.inserted, UTC)
+        with delivery.kept():
+            self._jobs.cancel(payload.target, min(inserted, command.issued + protocol.TOLERANCE), command.id)
+            with self._lock:
+                run = self._running.get(payload.target)
+            if run is not None:
+                run.look_for_wish()
+            else:
+                self._end_waiting(payload.target, log)
         result = Result(
             command=command.id,
             job=command.job,
@@ -293,32 +291,54 @@ class Worker:
             status="success",
             resource=payload.target,
         )
-        return self._answer(queue, message, command.reply, result, log)
+        return self._answer(delivery, command.reply, result, log)
 
-    def _wait_for_holder(
-        self, queue: Queue, message: Message, command: Command, busy: JobBusy, log: FilteringBoundLogger
-    ) -> None:
+    def _end_waiting(self, job: str, log: FilteringBoundLogger) -> None:
+        """A job that waits for a session, a key or a store is told at once, not when its message shows again: that is answered
+        from the record."""
+        try:
+            held = self._jobs.claim_waiting(job)
+        except (Damaged, UnsupportedFormat):
+            return  # who claims the job hears of it
+        if held is None:
+            return
+        record = held.record
+        result = Result(
+            command=record.command,
+            job=job,
+            time=self._moment(),
+            kind=record.kind,
+            status="cancelled",
+            resource=record.subject,
+            error=ErrorBody.of(Cancelled("the command was cancelled while it waited", job)),
+        )
+        held.end(result)
+        log.info("a job that waited was cancelled", target=job)
+        try:
+            self._deliver(result, protocol.ids_of(bytes(record.body))[2], log)
+        except MoverError as error:
+            log.warning("no answer could be given: the command shows again", why=error.what)
+
+    def _wait_for_holder(self, delivery: Delivery, command: Command, busy: JobBusy, log: FilteringBoundLogger) -> None:
         """A second copy of the command that the holder works on is not needed: the holder has a message of its own, which
         shows again if it dies. Anything else waits."""
         holder = busy.holder
-        if holder is not None and holder.command == command.id and holder.message != message.id:
+        if holder is not None and holder.command == command.id and holder.message != delivery.message.id:
             log.info("the command was put twice: this copy goes", holder=holder.worker)
             try:
-                queue.delete(message)
+                delivery.queue.delete(delivery.message)
             except MoverError:
                 pass  # it shows again and goes then
             return
         log.info("another worker is at this job: the command waits", holder=holder.worker if holder else "")
-        self._release(queue, message, BUSY_SECONDS)
+        self._release(delivery, BUSY_SECONDS)
 
-    def _poison(
-        self, queue: Queue, message: Message, command: Command, held: HeldJob, log: FilteringBoundLogger
-    ) -> Result | None:
+    def _poison(self, delivery: Delivery, command: Command, held: HeldJob, log: FilteringBoundLogger) -> Result | None:
         """What ends its workers is kept for a person to look at, without its secrets."""
         last = held.record.last_error
         error = Poisoned(
-            "a command was begun too often and never ended",
-            f"{held.record.attempts - 1} times, last by {held.record.worker}",
+            "a job was begun too often and never ended",
+            f"{held.record.attempts - 1} times",
             "look at the workers' logs; `data-mover poison` shows it and sends it again",
         )
         body = ErrorBody.of(error)
@@ -339,12 +359,12 @@ class Worker:
             held.abandon()
             return None
         log.error("command poisoned", attempts=held.record.attempts)
-        return self._answer(queue, message, command.reply, result, log)
+        return self._answer(delivery, command.reply, result, log)
 
     def _put_away(self, entry: protocol.PoisonEntry) -> None:
         """Into the poison queue, which is made again when it was removed; without its command when that is too large."""
         for body in (entry.body, msgspec.Raw(b"null")):
-            data = self._redact(msgspec.json.encode(msgspec.structs.replace(entry, body=body)))
+            data = msgspec.json.encode(self._redact(msgspec.structs.replace(entry, body=body)))
             try:
                 try:
                     self._queues.poison.put(data)
@@ -358,7 +378,7 @@ class Worker:
 
     # -- carrying one out
 
-    def _work(self, queue: Queue, run: Run) -> Result | None:
+    def _work(self, run: Run) -> Result | None:
         job = run.command.job
         with self._lock:
             self._running[job] = run
@@ -366,43 +386,46 @@ class Worker:
             result = run.execute()
         finally:
             with self._lock:
-                del self._running[job]
+                if self._running.get(job) is run:  # otherwise this worker lost the job, and took it again meanwhile
+                    del self._running[job]
         if run.lost:
             run.log.warning("the command or its job is another worker's: stopped without an answer")
             run.give_back()
             return None
         error = result.error
+        if run.wished and error is not None and error.type in WAITED_FOR:
+            result, error = cancelled(run.command, self._moment()), None
         if result.status == "cancelled" and not run.wished:
             stopping = "the worker is stopping: the command waits for another one"
             unsure = "it was not certain that this worker still had the command: it waits for another one"
-            self._hand_back(queue, run, stopping if self._stop.is_set() else unsure, 0.0)
+            self._hand_back(run, stopping if self._stop.is_set() else unsure, 0.0)
             return None
         if error is not None and error.type in BUSY:
-            self._hand_back(queue, run, "another worker holds the session: the command waits for it", BUSY_SECONDS)
+            self._hand_back(run, "another worker holds the session: the command waits for it", BUSY_SECONDS)
             return None
         if error is not None and error.type in ELSEWHERE and self._may_look_elsewhere(run.command):
             takers = run.delivery.message.deliveries
             why = "another worker's key opens the command's secrets: it waits for that one"
             delay = min(ELSEWHERE_LONGEST, BUSY_SECONDS * 2 ** min(takers - 1, 10))
-            self._hand_back(queue, run, why, delay, said=takers > 1)
+            self._hand_back(run, why, delay, said=takers > 1)
             return None
         retries = run.held.record.retries
         if error is not None and error.type in PASSING and retries < RETRIES:
             delay = min(RETRY_LONGEST, RETRY_SECONDS * 2**retries)
-            self._hand_back(queue, run, f"{error.what}: tried again in {delay:g} s", delay, error)
+            self._hand_back(run, f"{error.what}: tried again in {delay:g} s", delay, error)
             return None
         try:
             run.held.end(result)
         except MoverError as failure:
             run.log.warning("the result could not be recorded: the command shows again", what=failure.what)
             return None
-        return self._answer(queue, run.delivery.message, run.command.reply, result, run.log)
+        return self._answer(run.delivery, run.command.reply, result, run.log)
 
     def _may_look_elsewhere(self, command: Command) -> bool:
         return self._moment() < (command.expires or command.issued + ELSEWHERE_LIFE)
 
     def _hand_back(
-        self, queue: Queue, run: Run, why: str, delay: float, error: ErrorBody | None = None, *, said: bool = False
+        self, run: Run, why: str, delay: float, error: ErrorBody | None = None, *, said: bool = False
     ) -> None:
         """In good order: the record says that the job waits, then the message shows again. `said`: no event says it once more."""
         now = self._moment()
@@ -418,11 +441,11 @@ class Worker:
         if not said:
             self._outbox.send(item, run.command.reply)
         run.give_back(error)
-        self._release(queue, run.delivery.message, delay)
+        self._release(run.delivery, delay)
         run.log.info(why)
 
     def _answer(
-        self, queue: Queue, message: Message, reply: str | None, result: Result, log: FilteringBoundLogger
+        self, delivery: Delivery, reply: str | None, result: Result, log: FilteringBoundLogger
     ) -> Result | None:
         """The result's event, then the message goes. When the event cannot be sent the message stays: it is answered again."""
         figures: dict[str, Any] = {"status": result.status, "seconds": round(result.seconds, 2)}
@@ -430,7 +453,7 @@ class Worker:
             figures |= {"what": result.error.what, "value": result.error.value, "exit_code": result.error.exit_code}
         try:
             self._deliver(result, reply, log)
-            queue.delete(message)
+            delivery.queue.delete(delivery.message)
         except StaleReceipt:
             log.info("the command is in other hands already", **figures)
             return result
@@ -441,7 +464,7 @@ class Worker:
         if result.status == "refused":
             return result  # what it names may be another's
         try:
-            self._forget(message)
+            self._forget(delivery.message)
         except MoverError as error:
             log.warning("a command's claim check could not be removed", what=error.what, value=error.value)
         return result
@@ -466,9 +489,9 @@ class Worker:
             )
             self._outbox.deliver(short, None)
 
-    def _release(self, queue: Queue, message: Message, delay: float) -> None:
+    def _release(self, delivery: Delivery, delay: float) -> None:
         try:
-            queue.release(message, delay)
+            delivery.queue.release(delivery.message, delay)
         except MoverError as error:
             self._log.warning("a command could not be given back: it shows again by itself", what=error.what)
 

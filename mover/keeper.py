@@ -10,6 +10,13 @@ from types import TracebackType
 from mover.clock import Clock
 from mover.errors import StoreUnavailable
 
+NAME = "keeper"
+
+
+def is_keeping() -> bool:
+    """Whether the thread that asks is a keeper's: what it does is no sign that the work gets on."""
+    return threading.current_thread().name == NAME
+
 
 class Keeper:
     """Calls `tick` every `seconds` in a thread of its own. A context manager.
@@ -31,7 +38,7 @@ class Keeper:
         self._seconds = seconds
         self._stop = threading.Event()
         self.failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
 
     def __enter__(self) -> Keeper:
         self._thread.start()

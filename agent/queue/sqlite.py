@@ -138,7 +138,7 @@ class SqliteQueueService(QueueService):
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0)
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says where it happened
             if code == sqlite3.SQLITE_FULL:
                 raise StoreFull("the queue's disk is full", self.path) from None
             if code == sqlite3.SQLITE_NOTADB:

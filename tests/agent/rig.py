@@ -91,8 +91,8 @@ class Rig:
                 fetch,
                 queue=queue,
                 now=service.now(),
-                delivery=message.deliveries,
                 inserted=message.inserted,
+                begun=lambda command: self.jobs.has_begun(command.job, command.id),
             )
 
         def forget(message: Message) -> None:
@@ -105,15 +105,15 @@ class Rig:
             Queues(
                 service.queue(self.names.commands), service.queue(self.names.control), service.queue(self.names.poison)
             ),
-            JobStore(self.state, self.clock, self.redactor.data),
-            Outbox(service.queue, self.names.events, 3600, self.clock, self.logs, self.redactor.data),  # type: ignore[arg-type]
+            JobStore(self.state, self.clock, self.redactor.message),
+            Outbox(service.queue, self.names.events, 3600, self.clock, self.logs, self.redactor.message),  # type: ignore[arg-type]
             settings,
             self.logs,  # type: ignore[arg-type]
             admit=admit,
             now=service.now,
             reveal=revealer.of,
             limits=limits,
-            redact=self.redactor.data,
+            redact=self.redactor.message,
             forget=forget,
         )
 

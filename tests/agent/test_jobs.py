@@ -165,19 +165,26 @@ def test_a_command_that_is_done_is_not_begun_while_another_of_its_job_waits(stor
     assert held(records.claim(fresh(command="c2", at=5))).record.command == "c2"
 
 
-def test_attempts_are_of_one_command(store: Store, clock: ManualClock) -> None:
+def test_attempts_count_until_an_orderly_end_whichever_command_they_are_of(store: Store, clock: ManualClock) -> None:
     records = JobStore(store, clock)
-    for _ in range(4):
-        held(records.claim(fresh()))
+    for attempt in range(1, 7):
+        now = held(records.claim(fresh(command=f"c{attempt % 2}")))
+        assert now.record.attempts == attempt
         clock.advance(LEASE_SECONDS + 1)
-    assert held(records.claim(fresh(command="c2", at=5))).record.attempts == 1
+    now = held(records.claim(fresh(command="c2", at=5)))
+    now.give_back(NOW, retry=ErrorBody(what="x", exit_code=7))
+    now = held(records.claim(fresh(command="c3", at=6)))
+    assert (now.record.attempts, now.record.retries) == (1, 1)
+    now.end(result("failed", "c3"))
+    now = held(records.claim(fresh(command="c4", at=7)))
+    assert (now.record.attempts, now.record.retries) == (1, 0)
 
 
 def test_a_damaged_record_keeps_no_other_from_being_tidied(store: Store, clock: ManualClock) -> None:
     records = JobStore(store, clock)
     held(records.claim(fresh("done"))).end(result(job="done"))
     store.create_record("jobs/" + "0" * 32, b"{", {})
-    assert records.tidy(NOW + timedelta(seconds=1)) == 1
+    assert records.tidy(NOW + timedelta(seconds=1), NOW + timedelta(seconds=1)) == 1
 
 
 def test_a_wish_to_cancel_is_for_commands_issued_before_it(store: Store, clock: ManualClock) -> None:
@@ -288,8 +295,8 @@ def test_old_records_go_and_unfinished_jobs_stay(store: Store, clock: ManualCloc
     held(records.claim(fresh("given-back"))).give_back(NOW)
     held(records.claim(fresh("running")))
     records.cancel("done", NOW, "c")
-    assert records.tidy(NOW) == 0
-    assert records.tidy(NOW + timedelta(seconds=1)) == 2
+    assert records.tidy(NOW, NOW) == 0
+    assert records.tidy(NOW + timedelta(seconds=1), NOW + timedelta(seconds=1)) == 2
     assert {line.job for line in records.lines()} == {"given-back", "running"}
 
 

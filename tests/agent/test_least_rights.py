@@ -300,7 +300,7 @@ def test_a_worker_with_one_right_less_says_so(fleet: Fleet, who: str, where: str
     if (where, letter) == ("state", "l"):  # what lists is the removal of old records, ten minutes after the start
         store = open_store(fleet._state, dict(os.environ))
         with pytest.raises(AccessDenied):
-            JobStore(store, SYSTEM).tidy(datetime.now(UTC))
+            JobStore(store, SYSTEM).tidy(datetime.now(UTC), datetime.now(UTC))
         store.close()
         return
     log = fleet.place.folder / "log"

@@ -133,12 +133,12 @@ def test_poison_is_listed_shown_and_sent_again(place: Place, commands: tuple[Pat
     place.dm("submit", commands[0])
     service, state = SqliteQueueService(place.queue), LocalStore(f"{place.queue}.state")
     rig = Rig(service, state)
-    message = service.queue("workers").take(60)
-    assert message is not None
     worker = rig.worker()
-    command = worker._admit(message, "workers")
-    held = rig.jobs.claim(worker._fresh(command, message))
-    worker._poison(service.queue("workers"), message, command, held, rig.logs)  # type: ignore[arg-type]
+    delivery = worker._take(service.queue("workers"))
+    assert delivery is not None
+    command = worker._admit(delivery.message, "workers")
+    held = rig.jobs.claim(worker._fresh(command, delivery.message))
+    worker._poison(delivery, command, held, rig.logs)  # type: ignore[arg-type]
     (poison,) = place.dm("poison", "--json").document["poison"]
     assert (poison["entry"]["job"], poison["entry"]["body"]["kind"]) == ("j1", "backup")
     assert "j1" in place.dm("poison", "list").out

@@ -3,14 +3,20 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args, get_type_hints
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.redaction import HIDDEN, SHORTEST, Redactor
+from agent import protocol
+from agent.jobs import JobRecord, decode_record, encode_record
+from agent.protocol import ErrorBody, Event, LogItem, PoisonEntry, ProgressEvent, RepositoryReference, Result
+from agent.redaction import HIDDEN, SHORTEST, Redactor, _free_fields
 
 
 @given(st.text(min_size=SHORTEST, max_size=40), st.text(max_size=20), st.text(max_size=20))
@@ -90,3 +96,78 @@ def test_what_the_environment_names_a_file_for_is_known_too(tmp_path: Path) -> N
     )
     shown = redactor.text("got secret-signature-1 and secret-account-key")
     assert "secret" not in shown
+
+
+WORDS = sorted(
+    {
+        *protocol.PAYLOADS,
+        *("success", "warning", "failed", "cancelled", "refused", "running", "waiting", "commit", "result"),
+        *("command", "backup-1", "status", "StoreUnavailable", "worker-1", "password", "message", "resource"),
+    }
+)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_password_that_is_a_word_of_ours_spoils_no_message_and_no_record(word: str) -> None:
+    redactor = Redactor()
+    redactor.learn(word)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    said = f"before {word} after"
+    names = {"command": "command", "job": "backup-1", "time": now}
+    error = ErrorBody(what=said, value=said, hint=said, exit_code=7, type="StoreUnavailable")
+    result = Result(
+        **names,
+        kind="backup",
+        status="failed",
+        resource="resource",
+        point="result",
+        error=error,
+        notes=(said, "another"),
+        statistics={"message": 1.0},
+        api_calls={"result": {"commit": {"status": 1.0}}},
+        document=word.encode(),
+        details={"status": said},
+    )
+    record = JobRecord(
+        version=1,
+        write_id="result",
+        job="backup-1",
+        kind="backup",
+        subject="resource",
+        state="running",
+        command="command",
+        message="message",
+        worker="worker-1",
+        asked=now,
+        began=now,
+        updated=now,
+        done_commands=("command",),
+        progress=ProgressEvent(**names, stage="backup", done=0, total=1, rate=0.0, eta=None),
+        log=(LogItem(**names, status="running", message=said, resource="resource", start=now),),
+        result=result,
+        last_error=error,
+        body=msgspec.Raw(b'{"kind":"backup"}'),
+    )
+    shown = redactor.message(record)
+    expected = msgspec.json.encode(record).replace(said.encode(), f"before {HIDDEN} after".encode())
+    assert msgspec.json.encode(shown) == expected
+    assert decode_record(encode_record(shown), "x") == shown
+    assert redactor.message(result) == shown.result
+
+
+def test_what_is_a_secret_by_its_shape_is_hidden_in_names_too() -> None:
+    shown = Redactor().message(RepositoryReference(url="https://a/c&sig=abcdef"))
+    assert shown.url == f"https://a/c&sig={HIDDEN}"
+
+
+def test_every_text_that_may_say_anything_is_marked_as_such() -> None:
+    """Who adds a member with free text must mark it; names are these."""
+    names: set[str] = set()
+    for kind in (ErrorBody, PoisonEntry, *get_args(Event)):
+        for name, hint in get_type_hints(kind, include_extras=True).items():
+            if name not in _free_fields(kind) and "str" in str(hint):
+                names.add(name)
+    assert names == {
+        *("command", "job", "kind", "kinds", "parent", "point", "queue", "resource", "stage", "statistics", "type"),
+        *("version", "worker", "jobs", "api_calls"),
+    }

@@ -225,6 +225,26 @@ def test_the_message_is_kept_for_as_long_as_the_job_takes(
     assert rig.worker(limits=SHORT, service=FaultyService(rig.service, faults)).serve("w", once=True) == 0
 
 
+@pytest.mark.parametrize("what", ["read", "claimed"])
+def test_the_message_is_kept_while_its_command_is_read_and_its_job_claimed(
+    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A claim check of many MiB, or a state store that answers late, takes longer than a delivery lives."""
+    rig.submit(command(place))
+    faults = Faults()
+    worker = rig.worker(limits=SHORT, service=FaultyService(rig.service, faults))
+    owner, name = (worker, "_admit") if what == "read" else (worker._jobs, "claim")
+    real = getattr(owner, name)
+
+    def late(*arguments: Any) -> Any:
+        wait_for(lambda: faults.renewed >= 4)
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, late)
+    assert worker.serve("w", once=True) == 0
+    assert rig.waiting() == 0
+
+
 def test_a_message_that_is_another_s_stops_the_job_without_an_answer(
     place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,21 +524,10 @@ def test_a_refused_message_removes_no_one_s_claim(place: Place, rig: Rig) -> Non
     assert [r.status for r in rig.results()] == ["refused", "success"]
 
 
-def test_the_end_of_time_and_a_defect_in_reading_end_no_worker(
-    place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_end_of_time_ends_no_worker(place: Place, rig: Rig) -> None:
     rig.submit(command(place, expires="9999-12-31T23:59:59Z"))
     assert rig.worker().serve("w", once=True) == 0
-    rig.submit(command(place, "j2"))
-    worker = rig.worker()
-
-    def broken(message: Message, queue: str) -> Command:
-        raise OverflowError("a secret")
-
-    monkeypatch.setattr(worker, "_admit", broken)
-    assert worker.serve("w", once=True) == 2
-    assert [r.status for r in rig.results()] == ["success", "refused"]
-    assert "a secret" not in repr(rig.logs)
+    assert [r.status for r in rig.results()] == ["success"]
 
 
 def test_a_job_that_may_have_been_another_s_is_handed_back_not_cancelled(
@@ -545,13 +554,13 @@ def test_a_job_that_may_have_been_another_s_is_handed_back_not_cancelled(
 
     instead(monkeypatch, once)
     worker = rig.worker()
-    message = worker._take(rig.service.queue(rig.names.commands))
-    assert message is not None
-    assert worker._handle(message, "w", rig.service.queue(rig.names.commands)) is None
+    delivery = worker._take(rig.service.queue(rig.names.commands))
+    assert delivery is not None
+    assert worker._handle(delivery, "w") is None
     kept = rig.jobs.read("j1")
     assert kept is not None
     assert (kept.state, kept.result) == ("waiting", None)
-    rig.service.queue(rig.names.commands).release(message)
+    delivery.queue.release(delivery.message)
     assert worker.serve("w", once=True) == 0
     assert [r.status for r in rig.results()] == ["success"]
 

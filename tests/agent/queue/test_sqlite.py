@@ -15,6 +15,7 @@ import pytest
 from agent.errors import QueueError, QueueUnavailable
 from agent.queue.base import Queue, QueueService
 from agent.queue.sqlite import SqliteQueueService
+from mover.errors import StoreFull
 from tests.agent.queue.conformance import Conformance, Place, drain
 from tests.mover.store.clock import ManualClock
 
@@ -150,3 +151,21 @@ def test_a_file_that_another_process_keeps_locked_is_unavailable(path: Path, mon
             queue.put(b"body")
         other.execute("ROLLBACK")
     queue.put(b"body")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (sqlite3.SQLITE_IOERR_WRITE, QueueUnavailable),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, QueueUnavailable),
+        (sqlite3.SQLITE_FULL, StoreFull),
+        (sqlite3.SQLITE_CORRUPT_INDEX, QueueError),
+    ],
+)
+def test_an_error_is_known_by_its_kind_wherever_it_happened(path: Path, code: int, error: type[Exception]) -> None:
+    service = SqliteQueueService(path)
+    failure = sqlite3.OperationalError("disk I/O error")
+    failure.sqlite_errorcode = code
+    with pytest.raises(error) as caught, service._errors():
+        raise failure
+    assert type(caught.value) is error
