@@ -8,6 +8,7 @@ Azure is loaded for a repository in a directory. An exception that is no MoverEr
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -113,5 +114,14 @@ def _interruptible(cancel: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def program() -> int:
+    """`main` in a process of its own, which is short and makes few cycles: Python looks for them seldom, and not at its end."""
+    gc.set_threshold(100_000, 20, 100)
+    try:
+        return main()
+    finally:
+        gc.freeze()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

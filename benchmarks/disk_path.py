@@ -138,13 +138,12 @@ class Bench:
         self.warm()
         self.once(BIN / "data-mover", *backup, "--changes", changes)
         for number in range(self.rounds):
-            self.warm()
-            self.run("loop: read and BLAKE3", sys.executable, "-c", LOOP, self.image)
             changes.write_text(json.dumps({**one, "snapshot": f"s{number + 1}", "base": f"s{number}"}))
             self.mover("ours, nothing changed, change map", *backup, "--changes", changes)
             self.mover("data-mover points", "points", "--repository", url)
         for _ in range(self.rounds):
             self.warm()
+            self.run("loop: read and BLAKE3", sys.executable, "-c", LOOP, self.image)
             self.mover("ours, nothing changed, compare", *backup)
 
     def restores(self) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol
 from mover.disk import vhd
 from mover.errors import SourceChanged, SourceError
 
-ADVICE = 64
+ADVICE = 16
 """Hints of `read_ahead` that are passed to the kernel after a read that the page cache could not answer. On what is cached a
 hint costs a walk over its pages and gains nothing (docs/decisions/0004)."""
 
