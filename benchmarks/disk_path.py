@@ -88,10 +88,14 @@ class Bench:
     def once(self, *command: object) -> None:
         subprocess.run([str(word) for word in command], env=self.environ, check=True, capture_output=True)
 
-    def warm(self) -> None:
-        """Bring the image's data into the page cache; its holes cost nothing there."""
+    def warm(self, *paths: Path) -> None:
+        """Bring the image's data, or that of other files, into the page cache; holes cost nothing there."""
+        for path in paths or (self.image,):
+            self._warm(path)
+
+    def _warm(self, path: Path) -> None:
         buffer = bytearray(1 << 22)
-        with open(self.image, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:
             size, end = os.fstat(file.fileno()).st_size, 0
             while end < size:
                 try:
@@ -101,6 +105,9 @@ class Bench:
                 end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
                 for offset in range(start, end, len(buffer)):
                     os.preadv(file.fileno(), [buffer], offset)
+
+    def warm_repository(self, name: str) -> None:
+        self.warm(*(path for path in (self.work / name).rglob("*") if path.is_file()))
 
     def mover(self, name: str, *arguments: object) -> str:
         return self.run(name, BIN / "data-mover", *arguments)
@@ -154,9 +161,11 @@ class Bench:
         point = points["points"][-1]["point"]
         for _ in range(self.rounds):
             ours, theirs = self.tmpfs / "ours.img", self.tmpfs / "restic"
+            self.warm_repository("ours")
             self.mover("ours, restore", "restore", "--repository", url, "--point", point, "--to", ours)
             self.once("cmp", self.image, ours)
             ours.unlink()
+            self.warm_repository("restic")
             self.run("restic restore", "restic", "restore", "latest", "-q", "--target", theirs)
             shutil.rmtree(theirs)
 
