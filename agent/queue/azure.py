@@ -34,7 +34,7 @@ from mover.store.azure_credentials import Credential, Sas, for_sdk
 from mover.store.azure_errors import broken, from_answer, seconds
 from mover.store.azure_location import account_of
 from mover.store.azure_transport import CONNECT_SECONDS, ca_bundle
-from mover.store.retry import RetryLater
+from mover.store.patience import RetryLater
 
 T = TypeVar("T")
 _ANSWER_SECONDS = 30

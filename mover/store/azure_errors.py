@@ -22,7 +22,7 @@ from mover.errors import (
     StoreError,
     StoreUnavailable,
 )
-from mover.store.retry import RetryLater
+from mover.store.patience import RetryLater
 
 _BY_CODE: dict[str, tuple[type[StoreError], str]] = {
     "BlobNotFound": (ObjectNotFound, "no such object"),

@@ -36,15 +36,17 @@ class AzureReads:
         policies: list[Any] = [RequestIdPolicy(), UserAgentPolicy("data-mover"), policy(credential, clock)]
         self._pipeline: Pipeline[HttpRequest, Answer] = Pipeline(self._transport, policies)
 
-    def read_into(self, name: str, offset: int, target: memoryview) -> None:
-        last = offset + target.nbytes - 1
+    def read_into(self, name: str, offset: int, *targets: memoryview) -> None:
+        """Fill the targets, one after the other, with one range."""
+        size = sum(target.nbytes for target in targets)
+        last = offset + size - 1
         with self._ask(name, "GET", {"Range": f"bytes={offset}-{last}"}) as answer:
             found = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
             if answer.status_code != 206 or found is None or int(found[1]) != offset:
                 raise StoreError("the answer is not the range that was asked for", name, "is a proxy in between?")
             if int(found[2]) != last:
-                raise ShortObject(f"the object has {found[3]} bytes, {offset}+{target.nbytes} were asked for", name)
-            self._fill(name, answer, target)
+                raise ShortObject(f"the object has {found[3]} bytes, {offset}+{size} were asked for", name)
+            self._fill(name, answer, *targets)
 
     def read_whole(self, name: str, most: int) -> tuple[bytes, Mapping[str, str]]:
         """Content and headers of one moment; StoreError when there are more bytes than `most`."""
@@ -93,15 +95,17 @@ class AzureReads:
             answer.close()
         raise problem  # outside the handler: the SDK's error, which quotes URLs, is not chained to ours
 
-    def _fill(self, name: str, answer: Answer, target: memoryview) -> None:
+    def _fill(self, name: str, answer: Answer, *targets: memoryview) -> None:
+        done, size = 0, sum(target.nbytes for target in targets)
         try:
-            done = answer.read_into(target)
+            for target in targets:
+                done += answer.read_into(target)
         except AzureError as error:
             problem = failed(name, error)
         else:
-            if done == target.nbytes:
+            if done == size:
                 return
-            problem = StoreUnavailable(f"the answer ended after {done} of {target.nbytes} bytes", name)
+            problem = StoreUnavailable(f"the answer ended after {done} of {size} bytes", name)
         raise problem
 
     def _length(self, name: str, answer: Answer) -> int:

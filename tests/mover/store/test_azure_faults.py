@@ -32,7 +32,8 @@ from mover.errors import (
 from mover.store.azure import AzureBlobStore
 from mover.store.azure_credentials import AccountKey, Sas
 from mover.store.azure_errors import from_answer
-from mover.store.retry import RetryLater, RetryStore
+from mover.store.patience import RetryLater
+from mover.store.retry import RetryStore
 from tests.azurite import Azurite, StaticCredential
 from tests.mover.store.clock import ManualClock
 from tests.mover.store.conformance import names, read

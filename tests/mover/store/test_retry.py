@@ -21,7 +21,8 @@ from mover.errors import (
 from mover.store.base import Entry
 from mover.store.fault import Fault, FaultStore
 from mover.store.memory import MemoryStore
-from mover.store.retry import RetryLater, RetryStore
+from mover.store.patience import RetryLater
+from mover.store.retry import RetryStore
 from tests.mover.store.clock import ManualClock
 
 

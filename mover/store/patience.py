@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for what failed in passing, and asking again: exponential back-off with jitter, or as long as the service asked for.
+
+What may be asked again, and what an answer to a repeated request means, is the caller's to know (`retry`, `mover.disk`).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from mover.clock import SYSTEM, Clock
+from mover.errors import Cancelled, StoreUnavailable
+
+_FIRST = 0.5  # seconds; doubles with every attempt
+_LONGEST = 30.0  # seconds
+T = TypeVar("T")
+
+
+class RetryLater(StoreUnavailable):
+    """The store said when to come again (Retry-After)."""
+
+    def __init__(self, what: str, value: object, after: float) -> None:
+        super().__init__(what, value)
+        self.after = after  # seconds
+
+
+class Patience:
+    """`seconds` of failures in a row before the last one is raised. `cancel` ends every wait at once. Thread-safe."""
+
+    def __init__(
+        self,
+        clock: Clock = SYSTEM,
+        *,
+        seconds: float = 300.0,
+        cancel: threading.Event | None = None,
+        chosen: random.Random | None = None,
+    ) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._cancel = cancel or threading.Event()
+        self._random = chosen or random.Random()  # noqa: S311 - jitter is no secret
+
+    def ask(self, name: str, call: Callable[[], T]) -> T:
+        """What `call` returns once it does not end in StoreUnavailable. Cancelled names `name`."""
+        pause = self.pauses(name)
+        while True:
+            try:
+                return call()
+            except StoreUnavailable as error:
+                pause(error)
+
+    def pauses(self, name: str) -> Callable[[StoreUnavailable], None]:
+        """A function to call at every failure of one request: it waits, or raises when patience is over."""
+        began: float | None = None
+        step = _FIRST
+
+        def pause(error: StoreUnavailable) -> None:
+            nonlocal began, step
+            now = self._clock.monotonic()
+            began = now if began is None else began
+            wait = step * self._random.uniform(0.5, 1.0)
+            step = min(step * 2, _LONGEST)
+            if isinstance(error, RetryLater):
+                wait = max(wait, error.after)
+            if now + wait - began > self._seconds:
+                raise error
+            if self._clock.wait(self._cancel, wait):
+                raise Cancelled("stopped while waiting for the store", name) from error
+
+        return pause
