@@ -27,11 +27,9 @@ from mover.errors import MoverError, UsageError
 from mover.store.base import Store
 
 LIFETIME = timedelta(days=7)
-SEARCH_SECONDS = 300.0
+SEARCH_SECONDS = 60.0
 """For which messages that are looked through are hidden."""
 CLAIMS = "claims/"
-HEARD = timedelta(hours=3)
-"""Three of the slowest heartbeats: who was silent for longer is gone, and opens no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ class Appliance:
             reply=self._reply,
             payload=payload,
         )
-        keys = self._recipients if self._recipients is not None else self._keys_of_workers(issued)
+        keys = self._recipients if self._recipients is not None else self._keys_of_workers()
         if keys:
             command = seal_all(command, keys)
         elif holds_clear(command) and not self._allow_clear:
@@ -111,11 +109,10 @@ class Appliance:
         self.submit(protocol.encode(command))
         return command
 
-    def _keys_of_workers(self, now: datetime) -> list[bytes]:
-        """Of those that were heard lately, the newest first: no more than a secret can be sealed to."""
-        heard = [worker for worker in self.records.workers() if worker.seal and now - worker.updated < HEARD]
-        heard.sort(key=lambda worker: worker.updated, reverse=True)
-        return list(dict.fromkeys(worker.seal for worker in heard))[:MOST_KEYS]
+    def _keys_of_workers(self) -> list[bytes]:
+        """Of those heard last: no more than a secret can be sealed to."""
+        heard = sorted(self.records.workers(), key=lambda worker: worker.updated, reverse=True)
+        return list(dict.fromkeys(worker.seal for worker in heard if worker.seal))[:MOST_KEYS]
 
     def submit(self, body: bytes) -> Command:
         """Put a command that exists, byte for byte, into the queue that it is for."""

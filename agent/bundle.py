@@ -39,11 +39,11 @@ def write(
     """The members' names. `state`: what the worker says of itself; `command`: the id of the one that asked for it; `log_lines`:
     the newest, as the worker logged them."""
     pieces: dict[str, bytes] = {
+        COMMAND: command.encode(),
         "versions.json": msgspec.json.format(msgspec.json.encode(versions())),
         "machine.json": msgspec.json.format(msgspec.json.encode(machine())),
         "configuration.json": msgspec.json.format(msgspec.json.encode(configuration)),
         "state.json": msgspec.json.format(msgspec.json.encode(state)),
-        COMMAND: command.encode(),
         "log.jsonl": "\n".join(log_lines).encode()[-MAX_LOG:],
     }
     entries = (journal or read_journal)()
@@ -63,13 +63,13 @@ def write(
 
 
 def is_of(file: BinaryIO, command: str) -> bool:
-    """Whether a file is the bundle that this command asked for."""
+    """Whether a file is the bundle that this command asked for, by its first member; of whatever file a few KiB are looked at."""
     try:
-        with tarfile.open(fileobj=file, mode="r:gz") as archive:
-            member = archive.extractfile(FOLDER + COMMAND)
-            return member is not None and member.read(len(command) + 1).decode(errors="replace") == command
-    except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error):
+        start = zlib.decompressobj(wbits=31).decompress(file.read(64 * 1024), 1024)
+    except zlib.error:
         return False
+    name = start[:100].rstrip(b"\0").decode(errors="replace")
+    return name == FOLDER + COMMAND and start[512:1024].rstrip(b"\0").decode(errors="replace") == command
 
 
 def versions() -> dict[str, str]:

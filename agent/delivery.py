@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from agent.errors import StaleReceipt
+from agent.protocol import Command
 from agent.queue.base import Message, Queue
 from mover.clock import Clock
 from mover.errors import MoverError
@@ -11,11 +12,13 @@ from mover.keeper import Keeper
 
 
 class Delivery:
-    """`message` is what its last renewal made of it. `lost`: it is not ours any more; work on it must stop."""
+    """`message` is what its last renewal made of it, `command` what it says once that was admitted. `lost`: it is not ours any
+    more; work on it must stop."""
 
     def __init__(self, queue: Queue, message: Message, visibility: float, clock: Clock, taken_at: float) -> None:
         self.queue = queue
         self.message = message
+        self.command: Command | None = None
         self._visibility = visibility
         self._clock = clock
         self._sent = taken_at

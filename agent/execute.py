@@ -45,7 +45,8 @@ def execute(
             from agent.seal import secrets_of  # a worker has it; a verb need not load its cryptography
 
             for secret in secrets_of(command):
-                settings.reveal(secret)  # whoever cannot open them has not accepted the command
+                if secret.sealed is not None:
+                    settings.reveal(secret)  # whoever cannot open it has not accepted the command
         reporter.accepted(settings.worker, delivery)
         _run(work)
     except MoverError as raised:

@@ -5,19 +5,26 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Callable
 from typing import BinaryIO
 
-from mover.disk.target import rename_new
+from mover.disk.target import rename_new, sync_folder
 from mover.errors import StoreFull, TargetError
+
+NAME_MAX = 255
+"""Bytes, on every file system that we write to."""
 
 
 def is_free(path: str, ours: Callable[[BinaryIO], bool], what: str) -> bool:
     """Whether nothing has the name. False: a file is there that an earlier run of the same command left, by what `ours` says of
-    it. TargetError: one that it did not leave."""
-    if not os.path.lexists(path):
-        return True
+    it. TargetError: one that it did not leave, or no file can have the name."""
     try:
+        if not os.path.lexists(path):
+            os.stat(os.path.dirname(path) or ".")
+            if len(os.fsencode(os.path.basename(path))) > NAME_MAX:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            return True
         if os.path.isfile(path):  # a pipe would be waited for
             with open(path, "rb") as file:
                 if ours(file):
@@ -28,14 +35,20 @@ def is_free(path: str, ours: Callable[[BinaryIO], bool], what: str) -> bool:
 
 
 def write_new(path: str, data: bytes, what: str) -> None:
-    """Durable, under its name, when this returns."""
-    partial = path + ".partial"
+    """Durable, under its name, when this returns; TargetError when something has the name by now."""
+    folder = os.path.dirname(path) or "."
+    partial = os.path.join(folder, f".data-mover-{secrets.token_hex(8)}.partial")
     try:
-        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        rename_new(partial, path)
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                rename_new(partial, path)
+            except BaseException:
+                os.unlink(partial)
+                raise
+        sync_folder(folder)
     except OSError as error:
         raise _failed(what, path, error) from None
 

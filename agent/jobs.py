@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from agent.errors import JobBusy
-from agent.protocol import ErrorBody, LogItem, ProgressEvent, Result, WorkerState
+from agent.protocol import ErrorBody, LogItem, ProgressEvent, Result, Text, WorkerState
 from mover.clock import Clock
 from mover.errors import (
     ConditionFailed,
@@ -56,13 +56,15 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the last end, `state` tells whether that was this one's; `done_commands` the ids of those whose work has ended. `asked`:
     when the queue took the command, by the queue's clock, as all that it is compared with. `attempts` counts beginnings since
     the last orderly end, `retries` ends in an error that passes since the last one that was for good; of whichever commands of the
-    job, or two that kill their workers in turn would do so for ever. `body`: the command, its secrets withheld."""
+    job, or two that kill their workers in turn would do so for ever. `worked`: a run of it may have
+    changed something, a point be committed. `receipt`: by which a waiting job's hidden message can be shown. `body`: the command,
+    its secrets withheld."""
 
     version: int
     write_id: str
     job: str
     kind: str
-    subject: str
+    subject: Text
     state: State
     command: str
     message: str
@@ -72,6 +74,10 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     updated: datetime
     attempts: int = 0
     retries: int = 0
+    worked: bool = False
+    receipt: str = ""
+    reply: str | None = None
+    begun_commands: tuple[str, ...] = ()
     done_commands: tuple[str, ...] = ()
     progress: ProgressEvent | None = None
     log: tuple[LogItem, ...] = ()
@@ -130,8 +136,9 @@ def digest(name: str) -> str:
 
 
 class HeldJob:
-    """A job whose lease this incarnation holds. `tick` is called by a keeper thread, everything else by the thread that works;
-    thread-safe. Any method may raise SessionLost: then another worker has the job, and nothing of it may be written or said."""
+    """A job whose lease this incarnation holds. `worked_before`: a run before this one may have changed something. `tick` is
+    called by a keeper thread, everything else by the thread that works; thread-safe. Any method may raise
+    SessionLost: then another worker has the job, and nothing of it may be written or said."""
 
     def __init__(
         self, jobs: JobStore, name: str, lease: str, etag: str, record: JobRecord, *, leased_at: float
@@ -148,6 +155,7 @@ class HeldJob:
         self._written_at = clock.monotonic()
         self._issued = {record.write_id}
         self._lost = False
+        self.worked_before = record.worked
         self.record = record
 
     def tick(self) -> None:
@@ -178,17 +186,25 @@ class HeldJob:
 
     def end(self, result: Result) -> None:
         """The job is done, whatever the result: from now on its commands are answered from here."""
-        done = (*self.record.done_commands, self.record.command)[-COMMANDS_KEPT:]
+        done = _newest(self.record.done_commands, self.record.command)
         self._write(
             state="ended", result=result, done_commands=done, updated=result.time, attempts=0, retries=0, progress=None
         )
         self._release()
 
-    def give_back(self, now: datetime, *, retry: ErrorBody | None = None) -> None:
-        """An orderly stop: another worker, or this one, goes on. `retry`: the passing error that made it necessary."""
-        retries = self.record.retries + (1 if retry else 0)
+    def give_back(
+        self, now: datetime, *, retry: ErrorBody | None = None, untouched: bool = False, receipt: str = ""
+    ) -> None:
+        """An orderly stop: another worker, or this one, goes on. `retry`: the passing error that made it necessary; `untouched`:
+        this run has changed nothing; `receipt`: of its message while that is hidden."""
         self._write(
-            state="waiting", attempts=0, retries=retries, updated=now, last_error=retry or self.record.last_error
+            state="waiting",
+            attempts=0,
+            retries=self.record.retries + (1 if retry else 0),
+            worked=self.worked_before or not untouched,
+            receipt=receipt,
+            updated=now,
+            last_error=retry or self.record.last_error,
         )
         self._release()
 
@@ -270,7 +286,7 @@ class JobStore:
         kills its workers is found out.
         """
         name = JOBS + digest(fresh.job)
-        first = msgspec.structs.replace(fresh, attempts=0)
+        first = msgspec.structs.replace(fresh, attempts=0, begun_commands=(fresh.command,))
         try:
             self.store.create_record(name, encode_record(self._redact(first)), metadata_of(first))
         except ObjectExists:
@@ -283,37 +299,46 @@ class JobStore:
         try:
             return self._begin(name, lease, fresh, leased_at)
         except BaseException:
-            try:
-                self.store.release_lease(name, lease)
-            except MoverError:
-                pass  # it lapses
+            self._let_go(name, lease)
             raise
 
-    def claim_waiting(self, job: str) -> HeldJob | None:
-        """Take a job that waits and shall be cancelled, to end it; None: it does not wait, or need not end, or is another's."""
+    def claim_waiting(self, job: str) -> HeldJob | JobRecord | None:
+        """A job that waits and shall be cancelled: taken, to be ended, when no run of it can have changed anything; otherwise its
+        record, for a run that finds out. None: it does not wait, or need not end, or is another's."""
         name = JOBS + digest(job)
-
-        def ends() -> tuple[JobRecord, str] | None:
-            try:
-                found = self.store.read_record(name)
-            except ObjectNotFound:
-                return None
-            there = decode_record(found.data, name)
-            waits = there.job == job and there.state == "waiting"
-            return (there, found.etag) if waits and self.is_cancelled(job, there.asked) else None
-
-        if ends() is None:
-            return None
+        found = self._cancelled_waiting(name, job)
+        if found is None or found[0].worked:
+            return found[0] if found is not None else None
         leased_at = self._clock.monotonic()
         try:
             lease = self.store.acquire_lease(name, LEASE_SECONDS)
         except (LeaseConflict, ObjectNotFound):
             return None
-        found = ends()  # again: now nobody changes it
-        if found is None:
-            self.store.release_lease(name, lease)
+        try:
+            found = self._cancelled_waiting(name, job)  # again: now nobody changes it
+            if found is not None and not found[0].worked:
+                return HeldJob(self, name, lease, found[1], found[0], leased_at=leased_at)
+        except BaseException:
+            self._let_go(name, lease)
+            raise
+        self._let_go(name, lease)
+        return found[0] if found is not None else None
+
+    def _cancelled_waiting(self, name: str, job: str) -> tuple[JobRecord, str] | None:
+        """(record, ETag) of a job that waits although it shall end."""
+        try:
+            found = self.store.read_record(name)
+        except ObjectNotFound:
             return None
-        return HeldJob(self, name, lease, found[1], found[0], leased_at=leased_at)
+        there = decode_record(found.data, name)
+        waits = there.job == job and there.state == "waiting"
+        return (there, found.etag) if waits and self.is_cancelled(job, there.asked) else None
+
+    def _let_go(self, name: str, lease: str) -> None:
+        try:
+            self.store.release_lease(name, lease)
+        except MoverError:
+            pass  # it lapses
 
     def _begin(self, name: str, lease: str, fresh: JobRecord, leased_at: float) -> HeldJob | Ended:
         found = self.store.read_record(name)
@@ -341,6 +366,10 @@ class JobStore:
             updated=fresh.updated,
             progress=None,
             attempts=there.attempts + 1,
+            worked=True,
+            receipt="",
+            reply=fresh.reply,
+            begun_commands=_newest(there.begun_commands, fresh.command),
         )
         return held
 
@@ -379,7 +408,7 @@ class JobStore:
             there = self.read(job)
         except (Damaged, UnsupportedFormat):
             return True
-        return there is not None and (there.command == command or command in there.done_commands)
+        return there is not None and command in (*there.begun_commands, *there.done_commands)
 
     def read(self, job: str) -> JobRecord | None:
         return self._read(JOBS + digest(job))
@@ -462,6 +491,11 @@ class JobStore:
                 except (Damaged, UnsupportedFormat):
                     continue  # for a person to look at
         return removed
+
+
+def _newest(commands: tuple[str, ...], command: str) -> tuple[str, ...]:
+    """With this one as the last of at most COMMANDS_KEPT."""
+    return (*(one for one in commands if one != command), command)[-COMMANDS_KEPT:]
 
 
 def _is_young(told: Mapping[str, str], limit: datetime) -> bool:

@@ -30,8 +30,12 @@ _END = r"(?![\s\S])"
 """The end of a text in any dialect of regular expressions: Python's `$` also comes before a last line's end."""
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern=f"^[A-Za-z0-9][A-Za-z0-9._:-]*{_END}")]
-Name = Annotated[str, Meta(min_length=1, max_length=1024)]
-Path = Annotated[str, Meta(min_length=1, max_length=4096, pattern="^/")]
+FREE: Final[dict[str, Any]] = {"free": True}
+"""Marks a text that may say anything, a secret too if nobody looked (`agent.redaction`). Any other is a word of the protocol or an
+id, and left as it is: hidden because a password happens to be the same word it would say something else."""
+Text = Annotated[str, Meta(extra=FREE)]
+Name = Annotated[str, Meta(min_length=1, max_length=1024, extra=FREE)]
+Path = Annotated[str, Meta(min_length=1, max_length=4096, pattern="^/", extra=FREE)]
 """Absolute: a worker has another working folder than whoever wrote the command."""
 
 
@@ -45,11 +49,6 @@ VaultUrl = Annotated[
 """A secret in Azure Key Vault, its newest version or a named one; in no other place."""
 
 QueueName = Annotated[str, Meta(min_length=3, max_length=63, pattern=f"^[a-z0-9]([a-z0-9]|-[a-z0-9])*{_END}")]
-
-
-Text = Annotated[str, Meta(extra={"free": True})]
-"""What may say anything, a secret too if nobody looked (`agent.redaction`). Any other text is a name, and left as it is: hidden
-because a password happens to be the same word it would name something else."""
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,7 +114,7 @@ class Disk(Strict, frozen=True, kw_only=True):
     """`name` tells the disks of a resource apart; empty: the last part of the path."""
 
     path: Path
-    name: Annotated[str, Meta(max_length=255)] = ""
+    name: Annotated[str, Meta(max_length=255, extra=FREE)] = ""
 
 
 class BackupPayload(Strict, frozen=True, kw_only=True):
@@ -370,7 +369,7 @@ class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
 class ProgressEvent(_Event, frozen=True, kw_only=True, tag="progress"):
     """`done`, `total` in bytes of the stage, `rate` in bytes a second, `eta` in seconds."""
 
-    stage: str
+    stage: Text
     done: int
     total: int
     rate: float
@@ -382,7 +381,7 @@ class LogItem(_Event, frozen=True, kw_only=True, tag="log"):
 
     status: Literal["running", "success", "warning", "error"]
     message: Text
-    resource: str
+    resource: Text
     start: datetime
     duration: float = 0.0
 
@@ -394,7 +393,7 @@ class Result(_Event, frozen=True, kw_only=True, tag="result"):
 
     kind: str
     status: Literal["success", "warning", "failed", "cancelled", "refused"]
-    resource: str = ""
+    resource: Text = ""
     point: str | None = None
     parent: str | None = None
     already: bool = False

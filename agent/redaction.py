@@ -3,8 +3,8 @@
 
 Known secrets (each is learned when it is revealed or read from the environment) are replaced wherever they stand, also in Base64
 and percent-encoded; so is what is a secret whatever it holds: signatures of SAS, account keys, bearer tokens, private keys.
-In messages and records known secrets are looked for in free text only (`protocol.Text`): a password may be a word of the protocol,
-and a record whose state is hidden is a job that is lost.
+In messages and records known secrets are looked for in what people write, not in ids and the protocol's words (`protocol.FREE`): a
+password may be such a word, and a record whose state is hidden is a job that is lost.
 Secrets under SHORTEST characters are not looked for: they would mangle every text. Thread-safe.
 """
 
@@ -19,8 +19,10 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from urllib.parse import quote
 
 import msgspec
+from msgspec import Meta
 
-from agent.protocol import Text
+from agent.errors import CommandRefused
+from agent.protocol import FREE, decode_command, encode
 
 T = TypeVar("T")
 
@@ -91,7 +93,16 @@ class Redactor:
             texts = _free_fields(type(value))
             fields = {name: self._part(getattr(value, name), free=name in texts) for name in value.__struct_fields__}
             return msgspec.structs.replace(value, **fields)
+        if isinstance(value, msgspec.Raw):
+            return self._kept_command(value)
         return value
+
+    def _kept_command(self, body: msgspec.Raw) -> msgspec.Raw:
+        """It was kept before its secrets were opened, and known."""
+        try:
+            return msgspec.Raw(encode(self.message(decode_command(bytes(body)))))
+        except CommandRefused:
+            return body  # null
 
     def value(self, value: Any) -> Any:
         """The same value with every text in it redacted; other types than the plain ones become redacted text."""
@@ -133,7 +144,7 @@ def _free_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _is_free(hint: Any) -> bool:
-    return hint == Text or any(_is_free(part) for part in get_args(hint))
+    return any((isinstance(part, Meta) and part.extra == FREE) or _is_free(part) for part in get_args(hint))
 
 
 def _first_bytes(path: str) -> str:

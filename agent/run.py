@@ -74,7 +74,9 @@ class Run:
     def execute(self) -> Result:
         self.delivery.tick()
         self.look_for_wish()
-        if self.wished or self.lost:
+        if self.lost or (
+            self.wished and not self.held.worked_before
+        ):  # otherwise an earlier run may have committed its point
             return cancelled(self.command, self._moment())
         try:
             with (
@@ -86,12 +88,12 @@ class Run:
         except Exception as error:
             return failed(self.command, defect(error, self.log, self._settings.environ), self._moment())
 
-    def give_back(self, error: ErrorBody | None = None) -> None:
+    def give_back(self, error: ErrorBody | None = None, *, untouched: bool = False, receipt: str = "") -> None:
         """The record says that the job waits, unless it is another's."""
         if self._job_lost:
             return
         try:
-            self.held.give_back(self._moment(), retry=error)
+            self.held.give_back(self._moment(), retry=error, untouched=untouched, receipt=receipt)
         except MoverError as failure:
             self.log.warning("the job's record could not be given back: its lease lapses", what=failure.what)
 

@@ -24,7 +24,7 @@ from agent.jobs import KEPT_COMMAND_BYTES, VERSION, Ended, HeldJob, JobRecord, J
 from agent.opening import Settings
 from agent.outbox import Outbox
 from agent.protocol import CancelPayload, Command, ErrorBody, LogItem, Result
-from agent.queue.base import Message, Queue
+from agent.queue.base import VISIBILITY_SHORTEST, Message, Queue
 from agent.queue.polling import Pace
 from agent.run import Run, cancelled, defect, failed
 from agent.seal import withhold
@@ -41,7 +41,8 @@ BUSY = frozenset({"SessionBusy"})
 """The session is another worker's for now."""
 ELSEWHERE = frozenset({"SealedForAnother"})
 """Another worker can do it: the command looks for that one until it expires."""
-WAITED_FOR = PASSING | BUSY | ELSEWHERE
+WISHED_SECONDS = 1.0
+"""As BUSY_SECONDS, for a job that shall be cancelled and must be asked whether it is done."""
 DEFECTS_KEPT = 1000
 RETRIES, RETRY_SECONDS, RETRY_LONGEST = 5, 10.0, 600.0
 ELSEWHERE_LONGEST, ELSEWHERE_LIFE = 60.0, timedelta(days=1)
@@ -106,6 +107,7 @@ class Worker:
         self._running: dict[str, Run] = {}  # by job
         self._lock = threading.Lock()
         self._defects: dict[str, int] = {}  # by message
+        self._shown = threading.Event()
         self.idle_since = self._clock.monotonic()
 
     # -- loops
@@ -117,7 +119,7 @@ class Worker:
             self._beat(who)
             delivery = self._take(self._queues.commands)
             if delivery is None:
-                self._clock.wait(self._stop, pace.idle())
+                self._wait_for_work(pace.idle())
                 continue
             pace.busy()
             result = self._handle(delivery, who)
@@ -137,6 +139,14 @@ class Worker:
                 continue
             pace.busy()
             self._handle(delivery, who)
+
+    def _wait_for_work(self, seconds: float) -> None:
+        """So long at most; less when a message was shown that somebody waits for."""
+        until = self._clock.monotonic() + seconds
+        while (left := until - self._clock.monotonic()) > 0 and not self._shown.is_set():
+            if self._clock.wait(self._stop, min(left, self.limits.control)):
+                return
+        self._shown.clear()
 
     def _rest(self, seconds: float) -> None:
         """So long at most; a job that runs, or begins meanwhile, makes it short: it may be cancelled at any time."""
@@ -180,17 +190,25 @@ class Worker:
                 delivery.queue.release(delivery.message, min(RETRY_LONGEST, RETRY_SECONDS * 2 ** (count - 1)))
                 return None
             self._put_away(protocol.PoisonEntry(time=self._moment(), error=body, body=msgspec.Raw(b"null")))
+            result = self._of_defect(delivery, body)
+            self._deliver(result, delivery.command.reply if delivery.command is not None else None, self._log)
             delivery.queue.delete(delivery.message)
         except Exception as error:
             self._log.warning("a message that ends in a defect could not be put away", type=type(error).__name__)
             return None
         del self._defects[message.id]
-        return Result(command="", job="", time=self._moment(), kind="", status="failed", error=body)
+        return result
+
+    def _of_defect(self, delivery: Delivery, error: ErrorBody) -> Result:
+        """The answer to a message that only ends in defects: to whoever commanded, if that was found out."""
+        if delivery.command is not None:
+            return failed(delivery.command, error, self._moment())
+        return Result(command="", job="", time=self._moment(), kind="", status="failed", error=error)
 
     def _handle_one(self, delivery: Delivery, who: str) -> Result | None:
         try:
             with delivery.kept():
-                command = self._admit(delivery.message, delivery.queue.name)
+                command = delivery.command = self._admit(delivery.message, delivery.queue.name)
         except CommandRefused as error:
             return self._refuse(delivery, error)
         except MoverError as error:  # its claim check could not be fetched
@@ -252,6 +270,7 @@ class Worker:
             command=command.id,
             message=message.id,
             worker=self.settings.worker,
+            reply=command.reply,
             asked=datetime.fromtimestamp(message.inserted, UTC),
             began=now,
             updated=now,
@@ -294,15 +313,18 @@ class Worker:
         return self._answer(delivery, command.reply, result, log)
 
     def _end_waiting(self, job: str, log: FilteringBoundLogger) -> None:
-        """A job that waits for a session, a key or a store is told at once, not when its message shows again: that is answered
-        from the record."""
+        """A job that waits for a session, a key or a service shall not wait on when it is cancelled. One that has changed nothing
+        is ended from its record; any other is given to a worker at once, which finds out whether its point was committed."""
         try:
-            held = self._jobs.claim_waiting(job)
+            found = self._jobs.claim_waiting(job)
         except (Damaged, UnsupportedFormat):
             return  # who claims the job hears of it
-        if held is None:
+        if isinstance(found, JobRecord):
+            self._show(found)
             return
-        record = held.record
+        if found is None:
+            return
+        record = found.record
         result = Result(
             command=record.command,
             job=job,
@@ -312,12 +334,26 @@ class Worker:
             resource=record.subject,
             error=ErrorBody.of(Cancelled("the command was cancelled while it waited", job)),
         )
-        held.end(result)
+        try:
+            found.end(result)
+        except Exception:
+            found.abandon()
+            raise
         log.info("a job that waited was cancelled", target=job)
         try:
-            self._deliver(result, protocol.ids_of(bytes(record.body))[2], log)
+            self._deliver(result, record.reply, log)
         except MoverError as error:
             log.warning("no answer could be given: the command shows again", why=error.what)
+
+    def _show(self, record: JobRecord) -> None:
+        """The message of a job that waits, now instead of later."""
+        hidden = Message(record.message, record.receipt, b"", 1, 0.0)
+        try:
+            if record.receipt:
+                self._queues.commands.release(hidden)
+        except MoverError as error:
+            self._log.info("a hidden command could not be shown: it shows by itself", what=error.what, job=record.job)
+        self._shown.set()
 
     def _wait_for_holder(self, delivery: Delivery, command: Command, busy: JobBusy, log: FilteringBoundLogger) -> None:
         """A second copy of the command that the holder works on is not needed: the holder has a message of its own, which
@@ -393,7 +429,8 @@ class Worker:
             run.give_back()
             return None
         error = result.error
-        if run.wished and error is not None and error.type in WAITED_FOR:
+        untouched = error is not None and error.type in ELSEWHERE
+        if run.wished and untouched and not run.held.worked_before:
             result, error = cancelled(run.command, self._moment()), None
         if result.status == "cancelled" and not run.wished:
             stopping = "the worker is stopping: the command waits for another one"
@@ -401,17 +438,18 @@ class Worker:
             self._hand_back(run, stopping if self._stop.is_set() else unsure, 0.0)
             return None
         if error is not None and error.type in BUSY:
-            self._hand_back(run, "another worker holds the session: the command waits for it", BUSY_SECONDS)
+            why = "another worker holds the session: the command waits for it"
+            self._hand_back(run, why, WISHED_SECONDS if run.wished else BUSY_SECONDS, said=run.wished)
             return None
         if error is not None and error.type in ELSEWHERE and self._may_look_elsewhere(run.command):
             takers = run.delivery.message.deliveries
             why = "another worker's key opens the command's secrets: it waits for that one"
             delay = min(ELSEWHERE_LONGEST, BUSY_SECONDS * 2 ** min(takers - 1, 10))
-            self._hand_back(run, why, delay, said=takers > 1)
+            self._hand_back(run, why, delay, said=takers > 1, untouched=True)
             return None
         retries = run.held.record.retries
         if error is not None and error.type in PASSING and retries < RETRIES:
-            delay = min(RETRY_LONGEST, RETRY_SECONDS * 2**retries)
+            delay = WISHED_SECONDS if run.wished else min(RETRY_LONGEST, RETRY_SECONDS * 2**retries)
             self._hand_back(run, f"{error.what}: tried again in {delay:g} s", delay, error)
             return None
         try:
@@ -425,9 +463,17 @@ class Worker:
         return self._moment() < (command.expires or command.issued + ELSEWHERE_LIFE)
 
     def _hand_back(
-        self, run: Run, why: str, delay: float, error: ErrorBody | None = None, *, said: bool = False
+        self,
+        run: Run,
+        why: str,
+        delay: float,
+        error: ErrorBody | None = None,
+        *,
+        said: bool = False,
+        untouched: bool = False,
     ) -> None:
-        """In good order: the record says that the job waits, then the message shows again. `said`: no event says it once more."""
+        """In good order: the record says that the job waits, and its message shows again after `delay`. `said`: no event says it
+        once more; `untouched`: the run has changed nothing."""
         now = self._moment()
         item = LogItem(
             command=run.command.id,
@@ -440,9 +486,25 @@ class Worker:
         )
         if not said:
             self._outbox.send(item, run.command.reply)
-        run.give_back(error)
-        self._release(run.delivery, delay)
         run.log.info(why)
+        delivery = run.delivery
+        if not delay:
+            run.give_back(error, untouched=untouched)
+            self._release(delivery, 0.0)
+            return
+        try:
+            hidden = delivery.queue.renew(delivery.message, max(delay, VISIBILITY_SHORTEST))  # hidden first: its receipt goes into the record
+        except MoverError as failure:
+            run.log.warning("a command could not be given back: it shows again by itself", what=failure.what)
+            run.give_back(error, untouched=untouched)
+            return
+        run.give_back(error, untouched=untouched, receipt=hidden.receipt)
+        if run.wished:
+            return
+        try:
+            self._end_waiting(run.command.job, run.log)  # a cancel that came meanwhile found no job that waits
+        except MoverError as failure:
+            run.log.warning("it cannot be seen whether the job shall be cancelled", what=failure.what)
 
     def _answer(
         self, delivery: Delivery, reply: str | None, result: Result, log: FilteringBoundLogger

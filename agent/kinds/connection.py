@@ -23,13 +23,13 @@ def run(work: Work, payload: TestConnectionPayload) -> None:
             work.reporter.say(f"the repository opens and lists: {payload.repository.url}")
         except MoverError as error:
             failures.append(error)
-    for path in payload.disks:
+    for number, path in enumerate(payload.disks):
         work.check()
         try:
             source = FileSource(path)
             source.read_into(0, [bytearray(min(source.size, 4096))])
             source.close()
-            work.outcome.details[path] = f"{source.size} bytes"
+            work.outcome.details[f"disk {number}"] = f"{path}: {source.size} bytes"
             work.reporter.say(f"the disk can be read: {path}")
         except MoverError as error:
             failures.append(error)

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from agent.document import NAME, Document
 from agent.kinds.work import Work
 from agent.protocol import RestorePayload
-from mover.disk.target import FileTarget
-from mover.errors import TargetError
+from mover.disk.target import PARTIAL, FileTarget
+from mover.errors import TargetError, UsageError
 from mover.repository.repository import Point, Repository
 from mover.restore import Restore, RestoreSettings
 
@@ -22,8 +22,10 @@ def run(work: Work, payload: RestorePayload) -> None:
     repository = work.repository(payload.repository).repository
     point = repository.find_point(payload.point)
     work.outcome.point = point.id
-    document = Document.of(repository, point, payload.document) if payload.document is not None else None
     targets = {payload.disk: payload.to} if payload.what == "disk" else _targets(point, payload.to, payload.format)
+    if payload.document is not None and any(_collide(payload.document, path) for path in targets.values()):
+        raise UsageError("the document's file is a disk's", payload.document, "name another file for it")
+    document = Document.of(repository, point, payload.document) if payload.document is not None else None
     totals: dict[str, float] = {}
     for number, path in targets.items():
         for name, value in _restore(work, payload, repository, point, number, path).items():
@@ -68,5 +70,14 @@ def _targets(point: Point, folder: str, form: str) -> dict[int, str]:
         if form == "vhd" and not name.endswith(".vhd"):
             name += ".vhd"
         path = os.path.join(folder, name)
-        found[number] = path if path not in found.values() else os.path.join(folder, f"{number}-{name}")
+        while any(_collide(path, other) for other in found.values()):
+            name = f"{number}-{name}"
+            path = os.path.join(folder, name)
+        found[number] = path
     return found
+
+
+def _collide(one: str, other: str) -> bool:
+    """Whether two files are the same, or one of them what the other is called while it is written."""
+    first, second = os.path.normpath(one), os.path.normpath(other)
+    return first == second or first + PARTIAL == second or second + PARTIAL == first

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from mover.disk import vhd
 from mover.errors import SourceError, StoreFull, TargetError
 
+PARTIAL = ".partial"
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 _LIBC = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
@@ -61,7 +62,7 @@ class FileTarget:
         path = self.path
         if status is None:
             self._final = self.path
-            path = self.path + ".partial"
+            path = self.path + PARTIAL
         # O_EXCL on a device: refused while it is mounted, part of a volume, or the target of another restore
         how = os.O_CREAT if status is None else os.O_EXCL if self.is_device else 0
         access = os.O_RDONLY if self.existed else os.O_RDWR
@@ -199,17 +200,22 @@ class FileTarget:
         if self._final is None:
             return
         try:
-            rename_new(self.path + ".partial", self._final)
-            directory = os.open(os.path.dirname(os.path.abspath(self._final)), os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            rename_new(self.path + PARTIAL, self._final)
+            sync_folder(os.path.dirname(os.path.abspath(self._final)))
         except OSError as error:
             raise _target_error("the restored file cannot be given its name", self._final, error) from None
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def sync_folder(path: str) -> None:
+    """Make a folder's entries durable."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def rename_new(old: str, new: str) -> None:

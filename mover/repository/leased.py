@@ -25,6 +25,7 @@ from mover.errors import (
     SessionBusy,
     SessionEnded,
     SessionLost,
+    StoreUnavailable,
 )
 from mover.repository import record
 from mover.repository.keys import KeyRing
@@ -146,7 +147,7 @@ class LeasedRecord:
                 return
             except ObjectNotFound:
                 raise self._lose("its record is gone") from None
-            except Cancelled:
+            except (Cancelled, StoreUnavailable):
                 if self._had_happened(wanted):
                     return
                 raise
@@ -176,6 +177,8 @@ class LeasedRecord:
         try:
             found = self._store.read_record(self.name)
             there = record.decode_header(found.data, self.name)
+        except StoreUnavailable:
+            raise
         except MoverError:
             value = f"{self.name}: the store did not answer"
             hint = "`data-mover points` shows whether it is there; the same command again goes on, or finds it"

@@ -57,9 +57,9 @@ def test_secrets_are_sealed_to_the_workers_that_live(rig: Rig) -> None:
             )
         )
 
-    there("dead", now - timedelta(hours=4), SealKey.generate().public)
     with pytest.raises(UsageError, match="no worker"):
         appliance.issue("test-connection", TestConnectionPayload(repository=secret))
+    there("dead", now - timedelta(days=4), SealKey.generate().public)
     keys = [SealKey.generate() for _ in range(70)]
     for number, key in enumerate(keys):
         there(f"w{number}", now - timedelta(minutes=number), key.public)

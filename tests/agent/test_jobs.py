@@ -180,6 +180,20 @@ def test_attempts_count_until_an_orderly_end_whichever_command_they_are_of(store
     assert (now.record.attempts, now.record.retries) == (1, 0)
 
 
+def test_what_was_begun_is_remembered_whichever_command_came_after_it(store: Store, clock: ManualClock) -> None:
+    records = JobStore(store, clock)
+    assert not records.has_begun("Job:1", "c1")
+    held(records.claim(fresh())).give_back(NOW)
+    held(records.claim(fresh(command="c2", at=1))).end(result(command="c2"))
+    assert records.has_begun("Job:1", "c1")
+    assert records.has_begun("Job:1", "c2")
+    assert not records.has_begun("Job:1", "c3")
+    for number in range(200):
+        held(records.claim(fresh("many", f"c{number}", at=number))).give_back(NOW)
+    assert records.has_begun("many", "c199")
+    assert not records.has_begun("many", "c0")
+
+
 def test_a_damaged_record_keeps_no_other_from_being_tidied(store: Store, clock: ManualClock) -> None:
     records = JobStore(store, clock)
     held(records.claim(fresh("done"))).end(result(job="done"))

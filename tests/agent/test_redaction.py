@@ -15,7 +15,20 @@ from hypothesis import strategies as st
 
 from agent import protocol
 from agent.jobs import JobRecord, decode_record, encode_record
-from agent.protocol import ErrorBody, Event, LogItem, PoisonEntry, ProgressEvent, RepositoryReference, Result
+from agent.protocol import (
+    BackupPayload,
+    Command,
+    Disk,
+    ErrorBody,
+    Event,
+    LogItem,
+    PoisonEntry,
+    ProgressEvent,
+    RepositoryReference,
+    Result,
+    Secret,
+    encode,
+)
 from agent.redaction import HIDDEN, SHORTEST, Redactor, _free_fields
 
 
@@ -107,6 +120,22 @@ WORDS = sorted(
 )
 
 
+def command_of(said: str) -> Command:
+    return Command(
+        schema=1,
+        id="command",
+        job="backup-1",
+        kind="backup",
+        issued=datetime(2026, 1, 1, tzinfo=UTC),
+        payload=BackupPayload(
+            what="disk",
+            repository=RepositoryReference(url=said, password=Secret(file=f"/{said}")),
+            resource=said,
+            disks=(Disk(path=f"/{said}", name=said),),
+        ),
+    )
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_a_password_that_is_a_word_of_ours_spoils_no_message_and_no_record(word: str) -> None:
     redactor = Redactor()
@@ -119,7 +148,7 @@ def test_a_password_that_is_a_word_of_ours_spoils_no_message_and_no_record(word:
         **names,
         kind="backup",
         status="failed",
-        resource="resource",
+        resource=said,
         point="result",
         error=error,
         notes=(said, "another"),
@@ -133,7 +162,7 @@ def test_a_password_that_is_a_word_of_ours_spoils_no_message_and_no_record(word:
         write_id="result",
         job="backup-1",
         kind="backup",
-        subject="resource",
+        subject=said,
         state="running",
         command="command",
         message="message",
@@ -142,11 +171,11 @@ def test_a_password_that_is_a_word_of_ours_spoils_no_message_and_no_record(word:
         began=now,
         updated=now,
         done_commands=("command",),
-        progress=ProgressEvent(**names, stage="backup", done=0, total=1, rate=0.0, eta=None),
-        log=(LogItem(**names, status="running", message=said, resource="resource", start=now),),
+        progress=ProgressEvent(**names, stage=said, done=0, total=1, rate=0.0, eta=None),
+        log=(LogItem(**names, status="running", message=said, resource=said, start=now),),
         result=result,
         last_error=error,
-        body=msgspec.Raw(b'{"kind":"backup"}'),
+        body=msgspec.Raw(encode(command_of(said))),
     )
     shown = redactor.message(record)
     expected = msgspec.json.encode(record).replace(said.encode(), f"before {HIDDEN} after".encode())
@@ -168,6 +197,6 @@ def test_every_text_that_may_say_anything_is_marked_as_such() -> None:
             if name not in _free_fields(kind) and "str" in str(hint):
                 names.add(name)
     assert names == {
-        *("command", "job", "kind", "kinds", "parent", "point", "queue", "resource", "stage", "statistics", "type"),
+        *("command", "job", "kind", "kinds", "parent", "point", "queue", "statistics", "type"),
         *("version", "worker", "jobs", "api_calls"),
     }

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from agent import bundle
+from agent.files import is_free, write_new
 from agent.jobs import HeldJob
 from agent.protocol import BackupPayload, Command, Disk, RepositoryReference, RestorePayload, encode
-from mover.errors import StoreFull
+from mover.errors import StoreFull, TargetError
 from mover.restore import Restore
 from tests.agent.conftest import MIB, Place, write_image
 from tests.agent.rig import Rig
@@ -175,10 +180,88 @@ def test_a_bundle_is_known_by_its_command(tmp_path: Path) -> None:
         (whole, "c1", True),
         (whole, "c", False),
         (whole, "c12", False),
-        (whole[: len(whole) // 2], "c1", False),
         (b"", "c1", False),
         (b"another's", "c1", False),
     ):
         path.write_bytes(data)
         with path.open("rb") as file:
             assert bundle.is_of(file, command) is expected
+
+
+def test_a_bundle_is_looked_for_in_a_few_kib(tmp_path: Path) -> None:
+    """Whatever file is there: a bomb, a tar of other things, a pipe's worth of zeros."""
+    path = tmp_path / "x"
+    for data in (gzip.compress(bytes(64 * MIB)), gzip.compress(b"support/command.txt"), bytes(MIB), b"\x1f\x8b"):
+        path.write_bytes(data)
+        with path.open("rb") as file:
+            assert not bundle.is_of(file, "c1")
+            assert file.tell() <= MIB
+
+
+# -- files that appear whole, and never in place of another ---------------------------------------------------------
+
+
+def test_of_two_writers_of_one_name_one_succeeds_with_its_own_bytes(tmp_path: Path) -> None:
+    path = str(tmp_path / "vm.json")
+    gate = threading.Barrier(8)
+
+    def write(number: int) -> bytes | None:
+        data = bytes([number]) * MIB
+        gate.wait()
+        try:
+            write_new(path, data, "the document")
+        except TargetError:
+            return None
+        return data
+
+    with ThreadPoolExecutor(8) as pool:
+        written = [data for data in pool.map(write, range(8)) if data is not None]
+    assert written == [Path(path).read_bytes()]
+    assert os.listdir(tmp_path) == ["vm.json"]
+
+
+def test_a_file_that_is_called_as_a_partial_one_stays(tmp_path: Path) -> None:
+    mine = tmp_path / "vm.json.partial"
+    mine.write_bytes(b"a person's")
+    write_new(str(tmp_path / "vm.json"), b"{}", "the document")
+    assert mine.read_bytes() == b"a person's"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "x" * 256, "none/x"])
+def test_what_no_file_can_be_called_is_told_before_the_work(tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / name)
+    if len(name) == 255:
+        assert is_free(path, lambda file: False, "the document")
+        write_new(path, b"{}", "the document")
+    else:
+        with pytest.raises(TargetError):
+            is_free(path, lambda file: False, "the document")
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations(("a.partial", "a", "a.partial.partial"))))
+def test_disks_whose_names_are_each_other_s_partial_files(place: Place, names: tuple[str, ...]) -> None:
+    place.repo()
+    contents = {}
+    words: list[object] = []
+    for number, name in enumerate(names):
+        path = place.folder / f"{number}.img"
+        path.write_bytes(bytes([number + 1]) * MIB)
+        contents[number] = path.read_bytes()
+        words += ["--disk", f"{name}={path}"]
+    place.dm("backup", "--resource", "vm1", *words)
+    to = place.folder / "to"
+    to.mkdir()
+    place.dm("restore", "--point", place.point(), "--all-disks", "--to", to)
+    assert sorted(path.read_bytes() for path in to.iterdir()) == sorted(contents.values())
+
+
+def test_a_document_whose_file_is_the_disk_s(place: Place) -> None:
+    place.repo()
+    document = place.folder / "vm.json"
+    document.write_bytes(b"{}")
+    place.back_up("--config-document", document)
+    to = place.folder / "x"
+    for other in (to, f"{to}.partial"):
+        said = place.dm("restore", "--point", place.point(), "--to", to, "--document", other, code=2)
+        assert "is a disk's" in said.error[0]
+    assert not to.exists()
