@@ -110,11 +110,31 @@ class RepositoryReference(Strict, frozen=True, kw_only=True):
             raise ValueError("a repository's URL with a query: name a SAS in `sas`, or in the worker's DATA_MOVER_SAS")
 
 
-class Disk(Strict, frozen=True, kw_only=True):
-    """`name` tells the disks of a resource apart; empty: the last part of the path."""
+class PreviousSnapshot(Strict, frozen=True, kw_only=True):
+    """The state that a backup's parent point was made from, to ask the service what changed since. `url`: with its SAS. `snapshot`:
+    what that state was called then; empty where its URL tells."""
 
-    path: Path
+    url: Secret
+    snapshot: Annotated[str, Meta(max_length=1024, extra=FREE)] = ""
+
+
+class Disk(Strict, frozen=True, kw_only=True):
+    """`path`: an image or a block device of the worker's; or `url`: a page blob's URL with its SAS, which is a secret: an exported
+    snapshot of a managed disk, a blob, or a blob's snapshot. `name` tells the disks of a resource apart; empty: the last part of
+    the path. `identity` and `snapshot`: which disk this is, and which state of it; an export's URL tells neither."""
+
+    path: Path | None = None
+    url: Secret | None = None
     name: Annotated[str, Meta(max_length=255, extra=FREE)] = ""
+    identity: Annotated[str, Meta(max_length=1024, extra=FREE)] = ""
+    snapshot: Annotated[str, Meta(max_length=1024, extra=FREE)] = ""
+    previous: PreviousSnapshot | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("a disk is named by one of `path` and `url`")
+        if self.url is None and (self.previous is not None or self.snapshot):
+            raise ValueError("`snapshot` and `previous` are for a disk that has a `url`")
 
 
 class BackupPayload(Strict, frozen=True, kw_only=True):

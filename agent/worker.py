@@ -493,7 +493,9 @@ class Worker:
             self._release(delivery, 0.0)
             return
         try:
-            hidden = delivery.queue.renew(delivery.message, max(delay, VISIBILITY_SHORTEST))  # hidden first: its receipt goes into the record
+            hidden = delivery.queue.renew(
+                delivery.message, max(delay, VISIBILITY_SHORTEST)
+            )  # hidden first: its receipt goes into the record
         except MoverError as failure:
             run.log.warning("a command could not be given back: it shows again by itself", what=failure.what)
             run.give_back(error, untouched=untouched)

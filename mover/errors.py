@@ -101,6 +101,12 @@ class AccessDenied(StoreError):
     hint_default = "check the SAS, key or identity and its permissions; docs/operations.md lists what each verb needs"
 
 
+class SasExpired(AccessDenied):
+    """The SAS's time is over by the store's own clock."""
+
+    hint_default = "give a new SAS and issue the same command again: it goes on"
+
+
 class StoreFull(StoreError):
     """No space or quota left."""
 

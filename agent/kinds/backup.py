@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from agent.kinds.work import Work
-from agent.protocol import BackupPayload
+from agent.opening import PATIENCE_SECONDS
+from agent.protocol import BackupPayload, Disk, PreviousSnapshot, Secret
 from mover.backup import Backup, BackupRequest, BackupSettings
-from mover.disk.source import FileSource
-from mover.errors import UsageError
+from mover.disk.changes import ChangeMap
+from mover.disk.source import DiskSource, FileSource
+from mover.errors import AccessDenied, StoreError, StoreUnavailable, UsageError
+from mover.store.patience import Patience
+
+if TYPE_CHECKING:
+    from mover.disk.page_blob import PageBlobSource
 
 
 def run(work: Work, payload: BackupPayload) -> None:
@@ -18,15 +25,32 @@ def run(work: Work, payload: BackupPayload) -> None:
         hint = "ask for less, or raise worker.memory in the worker's configuration"
         raise UsageError("a backup asks for more memory than this worker gives", f"{payload.memory} of {ceiling}", hint)
     opened = work.repository(payload.repository)
-    sources: list[FileSource] = []
+    sources: list[DiskSource] = []
+    blobs: list[PageBlobSource] = []
+    changes = {one.disk: one for one in payload.changes}
+    notes: list[str] = []
     try:
         for disk in payload.disks:
-            sources.append(FileSource(disk.path, name=disk.name))  # noqa: PERF401 - what is open so far gets closed
+            if disk.url is None:
+                sources.append(FileSource(disk.path or "", name=disk.name, identity=disk.identity))
+                continue
+            blob = _open_blob(work, disk, disk.url)
+            sources.append(blob)
+            blobs.append(blob)
+            if disk.previous is not None:
+                try:
+                    changes[blob.identity] = _changes_since(work, blob, disk.previous)
+                except (AccessDenied, StoreUnavailable):
+                    raise
+                except (StoreError, UsageError) as error:
+                    notes.append(f"disk {blob.name}: what changed is not known ({error}): everything is read")
+        for note in notes:
+            work.reporter.progress.note(note)
         request = BackupRequest(
             resource=payload.resource,
             job=work.command.job,
             disks=sources,
-            changes={one.disk: one for one in payload.changes},
+            changes=changes,
             document=payload.document,
             flags=payload.flags,
         )
@@ -44,7 +68,29 @@ def run(work: Work, payload: BackupPayload) -> None:
     outcome.point = result.point.rsplit("/", 1)[-1]
     outcome.parent = result.parent.rsplit("/", 1)[-1] if result.parent else None
     outcome.already, outcome.resumed = result.already, result.resumed
-    outcome.notes = list(result.notes)
+    outcome.notes = [*notes, *result.notes]
     outcome.statistics = {name: float(value) for name, value in asdict(result.statistics).items()}
     outcome.statistics["checkpoints"] = float(result.checkpoints)
+    if blobs:
+        outcome.statistics["source_requests"] = float(sum(blob.requests for blob in blobs))
     outcome.statistics["size"] = float(sum(source.size for source in sources))
+
+
+def _open_blob(work: Work, disk: Disk, url: Secret) -> PageBlobSource:
+    from mover.disk.page_blob import PageBlobSource  # a local disk does not pay for Azure's modules
+
+    settings = work.settings
+    return PageBlobSource(
+        settings.secret(url),
+        name=disk.name,
+        identity=disk.identity,
+        snapshot=disk.snapshot,
+        clock=settings.clock,
+        patience=Patience(settings.clock, seconds=PATIENCE_SECONDS, cancel=settings.cancel),
+        heard=lambda: settings.heard("read"),
+    )
+
+
+def _changes_since(work: Work, source: PageBlobSource, previous: PreviousSnapshot) -> ChangeMap:
+    work.reporter.progress.stage(f"ask what changed of {source.name}", 0)
+    return source.changes_since(work.settings.secret(previous.url), previous.snapshot)

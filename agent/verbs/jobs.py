@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent import passwords
 from agent.figures import parse_size
 from agent.verbs import Surroundings, add_json, add_repository
-from agent.verbs.target import fresh_job, make_command, named_repository, parse_disk, parse_flags, settings_for
+from agent.verbs.target import disks_of, fresh_job, make_command, named_repository, parse_flags, settings_for
 from mover.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,8 +32,19 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
         metavar="[NAME=]PATH",
         required=True,
         action="append",
-        help="image, fixed VHD or block device; repeatable",
+        help="image, fixed VHD or block device; NAME=@FILE or NAME=env:VARIABLE: where the URL of a page blob is; repeatable",
     )
+    blob: dict[str, Any] = {"metavar": "[NAME=]ID", "action": "append", "default": []}
+    backup.add_argument(
+        "--previous-snapshot",
+        metavar="[NAME=]@FILE",
+        action="append",
+        default=[],
+        help="where the URL of the snapshot is that the last point was made from: what changed since is asked of Azure",
+    )
+    backup.add_argument("--disk-identity", **blob, help="which disk it is, whatever it is called")
+    backup.add_argument("--snapshot-id", **blob, help="which state of a page blob this is")
+    backup.add_argument("--previous-snapshot-id", **blob, help="which state that snapshot is")
     backup.add_argument("--changes", metavar="FILE", help="change maps: what changed since the last point")
     backup.add_argument("--config-document", metavar="FILE", help="the resource's configuration, kept with the point")
     backup.add_argument(
@@ -70,7 +81,7 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
 
 def run_backup(arguments: argparse.Namespace, around: Surroundings) -> int:
     from agent.opening import open_repository, reference
-    from agent.protocol import BackupPayload, Disk
+    from agent.protocol import BackupPayload
     from mover.disk.changes import read_changes
 
     url, environ = named_repository(arguments.repository, around.environ)
@@ -78,7 +89,13 @@ def run_backup(arguments: argparse.Namespace, around: Surroundings) -> int:
         hint = "name a file, or a variable of the worker's environment"
         raise UsageError("a command for others cannot name a descriptor of this process", "--password-fd", hint)
     place = passwords.reference(arguments.password_file, arguments.password_fd, environ)
-    disks = tuple(Disk(name=name, path=path) for name, path in map(parse_disk, arguments.disk))
+    disks = disks_of(
+        arguments.disk,
+        arguments.previous_snapshot,
+        arguments.disk_identity,
+        arguments.snapshot_id,
+        arguments.previous_snapshot_id,
+    )
     if not 1 <= arguments.level <= 19:
         raise UsageError("not a level", arguments.level, "zstd's levels here are 1 to 19")
     if not arguments.resource.strip():
@@ -114,7 +131,7 @@ def _open_job(opened: Opened, payload: BackupPayload, around: Surroundings) -> s
     """The job that a crash left open, if nobody is at it."""
     from agent.resume import find_open_job
 
-    names = [disk.name or os.path.basename(disk.path) for disk in payload.disks]
+    names = [disk.name or os.path.basename(disk.path or "") for disk in payload.disks]
     found = find_open_job(opened.repository, payload.resource, names, payload.flags)
     if found is None:
         return None

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agent.verbs import REPOSITORY_VARIABLE, Surroundings
 from mover.clock import Clock
 from mover.errors import UsageError
+from mover.store.azure_location import redact
 
 if TYPE_CHECKING:
     from agent.opening import Settings
-    from agent.protocol import Command, Payload
+    from agent.protocol import Command, Disk, Payload, Secret
 
 
 def named_repository(argument: str | None, environ: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
@@ -54,6 +55,93 @@ def parse_disk(text: str) -> tuple[str, str]:
     if not path:
         raise UsageError("a disk without a path", text, "--disk PATH or --disk NAME=PATH")
     return name, os.path.abspath(path)
+
+
+def disks_of(
+    disks: Sequence[str],
+    previous: Sequence[str],
+    identities: Sequence[str],
+    snapshots: Sequence[str],
+    bases: Sequence[str],
+) -> tuple[Disk, ...]:
+    """Disks as `--disk` names them, with what the other options say of them by their names."""
+    from agent.protocol import Disk, PreviousSnapshot
+
+    parsed = [_parse_disk(text) for text in disks]
+    names = [name for name, _ in parsed]
+    said = [
+        _by_disk(option, values, names)
+        for option, values in (
+            ("--previous-snapshot", previous),
+            ("--disk-identity", identities),
+            ("--snapshot-id", snapshots),
+            ("--previous-snapshot-id", bases),
+        )
+    ]
+    made = []
+    for name, place in parsed:
+        url, identity, snapshot, base = (values.get(name) for values in said)
+        if isinstance(place, str):
+            if url or snapshot or base:
+                hint = f"--disk {name or 'NAME'}=@FILE names a blob by a file that holds its URL"
+                raise UsageError("a snapshot of a disk that is no page blob", place, hint)
+            made.append(Disk(name=name, path=place, identity=identity or ""))
+            continue
+        if base is not None and url is None:
+            raise UsageError("a previous snapshot without its URL", base, "give --previous-snapshot, too")
+        earlier = None
+        if url is not None:
+            found = _secret_url(url)
+            if found is None:
+                raise _not_a_place("--previous-snapshot", url)
+            earlier = PreviousSnapshot(url=found, snapshot=base or "")
+        made.append(Disk(name=name, url=place, identity=identity or "", snapshot=snapshot or "", previous=earlier))
+    return tuple(made)
+
+
+def _parse_disk(text: str) -> tuple[str, str | Secret]:
+    """As `parse_disk`; `NAME=@FILE` and `NAME=env:VARIABLE` say where a page blob's URL is."""
+    name, separator, place = text.partition("=")
+    if "://" in text:
+        raise _not_a_place("--disk", text)
+    found = _secret_url(place if separator else text)
+    if found is None or "/" in name:
+        return parse_disk(text)
+    if not separator or not name:
+        raise UsageError("a page blob without a name", text, f"--disk NAME={text}: a URL tells no disk's name")
+    return name, found
+
+
+def _secret_url(text: str) -> Secret | None:
+    from agent.protocol import Secret
+
+    if text.startswith("@") and len(text) > 1:
+        return Secret(file=os.path.abspath(text[1:]))
+    if text.startswith("env:") and len(text) > 4:
+        return Secret(environment=text[4:])
+    return None
+
+
+def _not_a_place(option: str, text: str) -> UsageError:
+    hint = f"everybody on this machine sees arguments: {option} NAME=@FILE or NAME=env:VARIABLE says where the URL is"
+    return UsageError("a disk's URL in an argument", redact(text), hint)
+
+
+def _by_disk(option: str, values: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """What an option says, by disk; the name may be left away where there is one disk."""
+    found: dict[str, str] = {}
+    for text in values:
+        if "://" in text:
+            raise _not_a_place(option, text)
+        name, separator, value = text.partition("=")
+        if not separator and len(names) == 1:
+            name, value = names[0], text
+        if name not in names or not value:
+            raise UsageError(f"{option} names no disk", text, f"{option} NAME=..., with a name that --disk gives")
+        if name in found:
+            raise UsageError(f"{option} twice for a disk", name)
+        found[name] = value
+    return found
 
 
 def parse_flags(text: str) -> str:

@@ -18,6 +18,7 @@ from mover.errors import (
     LeaseLost,
     ObjectExists,
     ObjectNotFound,
+    SasExpired,
     ShortObject,
     StoreError,
     StoreUnavailable,
@@ -79,7 +80,7 @@ def from_answer(name: str, status: int, headers: Mapping[str, str], sas_expiry: 
     kind, what = kind or StoreError, what or "the store refused the request"
     hint = _HINTS.get(code, "")
     if status == 403 and _has_passed(sas_expiry, headers.get("date", "")):
-        what, hint = f"the SAS expired at {sas_expiry}", "give a new SAS and issue the same command again"
+        kind, what, hint = SasExpired, f"the SAS expired at {sas_expiry}", ""
     request = headers.get("x-ms-request-id", "")
     what += f" ({status}{f' {code}' if code else ''}{f', request {request}' if request else ''})"
     if issubclass(kind, StoreUnavailable) and (seconds := _retry_after(headers)) > 0:

@@ -49,6 +49,15 @@ def parse_location(url: str) -> ContainerLocation:
     return ContainerLocation(account_url, account, container, "".join(part + "/" for part in folders), query)
 
 
+def parse_blob(url: str) -> tuple[ContainerLocation, str]:
+    """(the container, the blob's name in it) of a blob's URL; its query, a SAS and what else stands there, is the location's."""
+    account_url, account, query, parts = _split(url)
+    if len(parts) < 2 or not all(parts) or any(part in (".", "..") for part in parts):
+        hint = "a blob's URL is https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB?SAS, or an exported disk's"
+        raise UsageError("the URL names no blob", redact(url), hint)
+    return ContainerLocation(account_url, account, parts[0], "", query), "/".join(parts[1:])
+
+
 def account_of(url: str) -> tuple[str, str, str]:
     """(the account's URL, its name as far as the host tells, a SAS or nothing) of a service's endpoint without a container."""
     account_url, account, query, parts = _split(url)

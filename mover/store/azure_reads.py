@@ -29,8 +29,19 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(-?\d+)/(\d+)\Z")  # of an empty blob 
 
 
 class AzureReads:
-    def __init__(self, location: ContainerLocation, credential: Credential, clock: Clock) -> None:
+    """Thread-safe. `version`: a query that says which state of every object is meant. `condition`: headers of each request."""
+
+    def __init__(
+        self,
+        location: ContainerLocation,
+        credential: Credential,
+        clock: Clock,
+        *,
+        version: str = "",
+    ) -> None:
         self._location = location
+        self._version = version
+        self.condition: dict[str, str] = {}
         self._sas_expiry = credential.expiry if isinstance(credential, Sas) else ""
         self._transport = ReadTransport(location.account_url)
         policies: list[Any] = [RequestIdPolicy(), UserAgentPolicy("data-mover"), policy(credential, clock)]
@@ -59,12 +70,16 @@ class AzureReads:
             return bytes(target), answer.headers
 
     def size(self, name: str) -> int:
-        with self._ask(name, "HEAD", {}) as answer:
-            return self._length(name, answer)
+        return self.properties(name)[0]
 
-    def read_url(self, name: str, url: str) -> bytes:
+    def properties(self, name: str) -> tuple[int, Mapping[str, str]]:
+        """(size in bytes, headers in lower case)."""
+        with self._ask(name, "HEAD", {}) as answer:
+            return self._length(name, answer), answer.headers
+
+    def read_url(self, name: str, url: str, headers: Mapping[str, str] | None = None) -> bytes:
         """The body of an answer that may be chunked; `name` is what errors are about."""
-        with self._ask(name, "GET", {}, url) as answer:
+        with self._ask(name, "GET", dict(headers or {}), url) as answer:
             try:
                 return answer.read()
             except AzureError as error:
@@ -81,9 +96,13 @@ class AzureReads:
     def close(self) -> None:
         self._transport.close()
 
+    def object_url(self, name: str) -> str:
+        url = self._location.object_url(name)
+        return f"{url}?{self._version}" if self._version else url
+
     def _ask(self, name: str, method: str, headers: dict[str, str], url: str = "") -> Answer:
-        url = url or self._location.object_url(name)
-        request = HttpRequest(method, url, headers={"x-ms-version": VERSION} | headers)
+        url = url or self.object_url(name)
+        request = HttpRequest(method, url, headers={"x-ms-version": VERSION} | self.condition | headers)
         try:
             answer = self._pipeline.run(request).http_response
         except AzureError as error:

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A front to Azurite: what Azurite answers wrongly about page blobs is answered as Azure does; the rest is passed through.
+
+It gives true `comp=pagelist` answers since an earlier snapshot (changed and cleared pages, interleaved, in pages of `results`),
+exports of snapshots under hosts of their own (`/md-N/GUID/abcd`, read-only, with a SAS that ends), and faults: each request is
+shown to `faults`, oldest first; one that returns an answer has it sent instead. What it is not: a measure of Azure's speed.
+Sources: Microsoft's "Get Page Ranges" and "Common REST API error codes".
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+
+PAGE = 512
+_RANGE = re.compile(r"<(Page|Clear)Range><Start>(\d+)</Start><End>(\d+)</End></\1Range>")
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    fields: dict[str, str]
+    headers: dict[str, str]
+    """Names in lower case."""
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """First and last byte that are asked for; (0, -1): all."""
+        found = re.match(r"bytes=(\d+)-(\d+)", self.headers.get("x-ms-range", self.headers.get("range", "")))
+        return (int(found[1]), int(found[2])) if found else (0, -1)
+
+
+@dataclass
+class Reply:
+    """`cut`: the connection is closed after so many bytes of the body. `drip`: seconds between its pieces of 64 KiB."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    cut: int | None = None
+    drip: float = 0.0
+
+
+def error(status: int, code: str, **headers: str) -> Reply:
+    return Reply(status, {"x-ms-error-code": code, **{k.replace("_", "-"): v for k, v in headers.items()}})
+
+
+Fault = Callable[[Request, "Front"], Reply | None]
+
+
+@dataclass
+class Export:
+    """A snapshot under a URL of its own. `target`: the blob's path and query at Azurite, its SAS included."""
+
+    target: str
+    ends: datetime
+    sig: str
+    revoked: bool = False
+    expired: bool = False
+
+
+class Front:
+    """A context manager. `url` stands for the account's URL; `log` has (method, path, fields) of each request."""
+
+    def __init__(self, account_url: str, *, results: int = 10_000) -> None:
+        split = urlsplit(account_url)
+        self._upstream = split.netloc
+        self._account = split.path
+        self.results = results
+        self.faults: list[Fault] = []
+        self.log: list[Request] = []
+        self._exports: dict[str, Export] = {}
+        self._numbers = itertools.count(1)
+        front = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def _serve(self) -> None:
+                front._serve(self)
+
+            do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = _serve
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}{self._account}"
+
+    def __enter__(self) -> Front:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    # -- exports
+
+    def export(self, blob: str, *, seconds: float = 3600) -> str:
+        """The URL with a SAS, of an exported snapshot; `blob`: its URL at this front, with a SAS of the account."""
+        split = urlsplit(blob)
+        path = f"/md-{next(self._numbers)}/{uuid.uuid4().hex[:12]}/abcd"
+        ends = datetime.now(UTC) + timedelta(seconds=seconds)
+        sig = uuid.uuid4().hex
+        self._exports[path] = Export(f"{split.path}?{split.query}", ends, sig)
+        host = f"http://127.0.0.1:{self._server.server_port}"
+        sas = {"sv": "2018-03-28", "sr": "b", "se": ends.isoformat(timespec="seconds"), "sp": "r", "sig": sig}
+        return f"{host}{path}?{urlencode(sas)}"
+
+    def revoke(self, url: str) -> None:
+        self._exports[urlsplit(url).path].revoked = True
+
+    def expire(self, url: str) -> None:
+        """From now on its time is over, as its `se` says to whoever reads that."""
+        self._exports[urlsplit(url).path].expired = True
+
+    # -- serving
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        split = urlsplit(handler.path)
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        request = Request(handler.command, split.path, dict(parse_qsl(split.query)), headers)
+        body = handler.rfile.read(int(headers.get("content-length", 0)))
+        self.log.append(request)
+        for fault in list(self.faults):
+            if (reply := fault(request, self)) is not None:
+                break
+        else:
+            reply = self._answer(request, handler.path, body)
+        self._send(handler, reply)
+
+    def _answer(self, request: Request, target: str, body: bytes) -> Reply:
+        if request.path in self._exports:
+            export = self._exports[request.path]
+            if export.revoked or request.fields.get("sig") != export.sig:
+                return error(403, "AuthenticationFailed", date=formatdate(usegmt=True))
+            if export.expired or datetime.now(UTC) >= export.ends:
+                return error(403, "AuthenticationFailed", date=formatdate(export.ends.timestamp() + 1, usegmt=True))
+            if request.method not in ("GET", "HEAD"):
+                return error(403, "AuthorizationPermissionMismatch")
+            kept = {n: v for n, v in request.fields.items() if n in ("comp", "maxresults", "marker")}
+            target = export.target + (f"&{urlencode(kept)}" if kept else "")
+        previous = self._previous(request, target)
+        if request.fields.get("comp") == "pagelist" and request.method == "GET":
+            if previous is None and (
+                "prevsnapshot" in request.fields or "x-ms-previous-snapshot-url" in request.headers
+            ):
+                return error(409, "PreviousSnapshotNotFound")
+            return self._page_list(request, target, previous)
+        return self.upstream(request.method, target, request.headers, body)
+
+    def upstream(self, method: str, target: str, headers: dict[str, str], body: bytes = b"") -> Reply:
+        connection = http.client.HTTPConnection(self._upstream, timeout=60)
+        try:
+            sent = {
+                n: v for n, v in headers.items() if n not in ("host", "connection", "content-length", "accept-encoding")
+            }
+            connection.request(method, target, body or (b"" if method == "PUT" else None), sent)
+            answer = connection.getresponse()
+            data = answer.read()
+            skipped = ("transfer-encoding", "connection", "keep-alive")
+            found = {n.lower(): v for n, v in answer.getheaders() if n.lower() not in skipped}
+            return Reply(answer.status, found, data)
+        finally:
+            connection.close()
+
+    def _send(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+        handler.send_response(reply.status)
+        headers = {"content-length": str(len(reply.body)), "date": formatdate(usegmt=True)} | reply.headers
+        for name, value in headers.items():
+            if name != "server":
+                handler.send_header(name, value)
+        handler.end_headers()
+        if handler.command == "HEAD":
+            return
+        body = reply.body if reply.cut is None else reply.body[: reply.cut]
+        step = 65536 if reply.drip else len(body) or 1
+        try:
+            for at in range(0, len(body), step):
+                handler.wfile.write(body[at : at + step])
+                if reply.drip:
+                    handler.wfile.flush()
+                    time.sleep(reply.drip)
+        except OSError:
+            pass
+        if reply.cut is not None:
+            handler.close_connection = True
+
+    # -- page lists
+
+    def _previous(self, request: Request, target: str) -> str | None:
+        """The earlier snapshot's path and query at Azurite, if one is asked about that is there."""
+        url = request.headers.get("x-ms-previous-snapshot-url")
+        if url is not None:
+            split = urlsplit(url)
+            export = self._exports.get(split.path)
+            if export is None or parse_qs(split.query).get("sig") != [export.sig]:
+                return None
+            return export.target
+        when = request.fields.get("prevsnapshot")
+        if when is None:
+            return None
+        split = urlsplit(target)
+        fields = {
+            n: v
+            for n, v in parse_qsl(split.query)
+            if n not in ("comp", "snapshot", "prevsnapshot", "maxresults", "marker")
+        }
+        return f"{split.path}?{urlencode({'snapshot': when, **fields})}"
+
+    def _page_list(self, request: Request, target: str, previous: str | None) -> Reply:
+        try:
+            ranges = sorted(self._ranges(target) if previous is None else self._changes(target, previous))
+        except LookupError as missing:
+            return missing.args[0] if isinstance(missing.args[0], Reply) else error(404, "BlobNotFound")
+        low, high = request.range
+        if high >= 0:
+            ranges = [(max(s, low), min(e, high + 1), clear) for s, e, clear in ranges if s <= high and e > low]
+        first = int(request.fields.get("marker") or 0)
+        count = min(self.results, int(request.fields.get("maxresults", self.results)))
+        shown = ranges[first : first + count]
+        marker = str(first + count) if first + count < len(ranges) else ""
+        body = "".join(
+            f"<{kind}Range><Start>{s}</Start><End>{e - 1}</End></{kind}Range>"
+            for s, e, clear in shown
+            for kind in ("Clear" if clear else "Page",)
+        )
+        text = f'<?xml version="1.0" encoding="utf-8"?><PageList>{body}<NextMarker>{marker}</NextMarker></PageList>'
+        return Reply(200, {"content-type": "application/xml"}, text.encode())
+
+    def _ranges(self, target: str) -> Iterator[tuple[int, int, bool]]:
+        """What Azurite says has data."""
+        split = urlsplit(target)
+        fields = {n: v for n, v in parse_qsl(split.query) if n not in ("comp", "prevsnapshot", "maxresults", "marker")}
+        reply = self.upstream(
+            "GET", f"{split.path}?{urlencode({'comp': 'pagelist', **fields})}", {"x-ms-version": "2021-12-02"}
+        )
+        if reply.status != 200:
+            raise LookupError(reply)
+        for _, start, end in _RANGE.findall(reply.body.decode()):
+            yield int(start), int(end) + 1, False
+
+    def _changes(self, target: str, previous: str) -> Iterator[tuple[int, int, bool]]:
+        new, old = (sorted(self._ranges(one)) for one in (target, previous))
+        pages = sorted({at for start, end, _ in (*new, *old) for at in range(start, end, PAGE)})
+        has = [{at for start, end, _ in ranges for at in range(start, end, PAGE)} for ranges in (new, old)]
+        data = [self._data(target, new), self._data(previous, old)]
+        for at in pages:
+            if at in has[0] and (at not in has[1] or data[0][at] != data[1][at]):
+                yield at, at + PAGE, False
+            elif at not in has[0] and at in has[1]:
+                yield at, at + PAGE, True
+
+    def _data(self, target: str, ranges: list[tuple[int, int, bool]]) -> dict[int, bytes]:
+        split = urlsplit(target)
+        fields = {n: v for n, v in parse_qsl(split.query) if n not in ("comp", "prevsnapshot", "maxresults", "marker")}
+        found = {}
+        for start, end, _ in ranges:
+            headers = {"range": f"bytes={start}-{end - 1}", "x-ms-version": "2021-12-02"}
+            body = self.upstream("GET", f"{split.path}?{urlencode(fields)}", headers).body
+            found |= {start + at: body[at : at + PAGE] for at in range(0, len(body), PAGE)}
+        return found

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks that are page blobs: what is read of them, what changed, and every failure on the way."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.protocol import BackupPayload, Disk, PreviousSnapshot, RepositoryReference, Result, Secret, encode
+from mover.disk import page_ranges as page_ranges_module
+from mover.disk import vhd
+from mover.disk.changes import ChangeMap
+from mover.disk.page_blob import PageBlobSource
+from mover.errors import SourceChanged, SourceError, StoreError
+from mover.repository.repository import Repository
+from mover.store.memory import MemoryStore
+from mover.store.patience import Patience
+from tests.agent.conftest import Place
+from tests.agent.rig import Rig
+from tests.azure.conftest import MIB, PageBlob
+from tests.azure.front import Fault, Front, Reply, Request, error
+from tests.mover.disks import back_up, restore
+from tests.mover.store.clock import ManualClock
+
+pytestmark = pytest.mark.azurite
+RNG = random.Random(5)
+
+
+def read(source: PageBlobSource) -> bytes:
+    data = bytearray(source.size)
+    for start, length in source.extents():
+        part = bytearray(length)
+        source.read_into(start, [part])
+        data[start : start + length] = part
+    return bytes(data)
+
+
+def test_only_pages_with_data_are_read(page_blob: PageBlob, front: Front) -> None:
+    page_blob.write(0, RNG.randbytes(MIB))
+    page_blob.write(5 * MIB + 512, RNG.randbytes(3 * 512))
+    page_blob.write(11 * MIB, RNG.randbytes(MIB))
+    source = PageBlobSource(page_blob.url())
+    assert list(source.extents()) == [(0, MIB), (5 * MIB + 512, 3 * 512), (11 * MIB, MIB)]
+    assert read(source) == page_blob.content()
+    assert source.size == 12 * MIB
+    source.close()
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_full_and_incrementals_restore_byte_for_byte(
+    page_blob: PageBlob, front: Front, tmp_path: Path, exported: bool
+) -> None:
+    repository = Repository.create(MemoryStore())
+    front.results = 60
+    states, points = [], []
+    previous = previous_url = ""
+    for turn in range(5):
+        for _ in range(20):
+            page_blob.write(RNG.randrange(12 * MIB // 512 - 16) * 512, RNG.randbytes(512 * RNG.randrange(1, 16)))
+        if turn:
+            page_blob.clear(turn * MIB, MIB)
+            page_blob.clear(RNG.randrange(8 * 2048) * 512, 512 * 5)
+        taken = page_blob.snapshot()
+        url = front.export(page_blob.url(taken)) if exported else page_blob.url(taken)
+        source = PageBlobSource(url, name="os", identity="disk-1", snapshot=taken)
+        changes: dict[str, ChangeMap] = {}
+        if previous:
+            changes[source.identity] = source.changes_since(previous_url, previous)
+        done = back_up(repository, f"job-{turn}", source, changes=changes)
+        if previous:
+            assert not done.notes
+            assert done.statistics.skipped > 0
+        source.close()
+        states.append(page_blob.content(taken))
+        points.append(done.point)
+        previous, previous_url = taken, url
+    for number, (point, state) in enumerate(zip(points, states, strict=True)):
+        restore(repository, point, str(tmp_path / str(number)))
+        assert (tmp_path / str(number)).read_bytes() == state
+
+
+# -- what is distrusted ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong", ["base", "identity", "lying map", "resized", "no such snapshot", "refused", "nameless"]
+)
+def test_a_diff_that_cannot_be_believed_means_that_everything_is_read(
+    place: Place, page_blob: PageBlob, front: Front, wrong: str
+) -> None:
+    """A lying service, another disk, another base: the point restores byte for byte all the same, and says why it took longer."""
+    place.repo()
+    page_blob.write(0, RNG.randbytes(12 * MIB))
+    first = page_blob.snapshot()
+    back_up_blob(place, page_blob, front, first, identity="disk-1")
+    page_blob.write(3 * MIB, RNG.randbytes(MIB))
+    if wrong == "resized":
+        page_blob.resize(14 * MIB)
+        page_blob.write(13 * MIB, RNG.randbytes(MIB))
+    second = page_blob.snapshot()
+    if wrong == "lying map":
+        page_blob.write(0, RNG.randbytes(12 * MIB))
+        second = page_blob.snapshot()
+        front.faults.append(lambda request, _: NOTHING if is_diff(request) else None)
+    if wrong == "refused":
+        front.faults.append(lambda request, _: error(409, "BlobOverwriteMode") if is_diff(request) else None)
+    said = back_up_blob(
+        place,
+        page_blob,
+        front,
+        second,
+        previous=first,
+        identity="disk-2" if wrong == "identity" else "disk-1",
+        base={"base": "another", "nameless": None}.get(wrong, first),
+        gone=wrong == "no such snapshot",
+    )
+    assert any("everything is read" in note for note in said["notes"]), said["notes"]
+    to = place.folder / "restored"
+    place.dm("restore", "--point", place.point(), "--to", to)
+    assert to.read_bytes() == page_blob.content(second)
+
+
+NOTHING = Reply(200, {"content-type": "application/xml"}, b"<PageList><NextMarker/></PageList>")
+
+
+def is_diff(request: Request) -> bool:
+    return "prevsnapshot" in request.fields or "x-ms-previous-snapshot-url" in request.headers
+
+
+def back_up_blob(
+    place: Place,
+    blob: PageBlob,
+    front: Front,
+    snapshot: str,
+    *,
+    previous: str = "",
+    identity: str = "disk-1",
+    base: str | None = "",
+    gone: bool = False,
+    code: int = 0,
+) -> dict[str, Any]:
+    """By the command line, of an exported snapshot; the URLs are in files."""
+    urls = place.folder / "url", place.folder / "previous"
+    urls[0].write_text(front.export(blob.url(snapshot)))
+    words: list[object] = ["--disk", f"os=@{urls[0]}", "--disk-identity", identity]
+    if base is not None:
+        words += ["--snapshot-id", snapshot]
+    if previous:
+        urls[1].write_text(front.export(blob.url(previous)))
+        if gone:
+            urls[1].write_text(urls[1].read_text().replace("md-", "md-9"))
+        words += ["--previous-snapshot", f"@{urls[1]}"]
+        if base is not None:
+            words += ["--previous-snapshot-id", base or previous]
+    said = place.dm("backup", "--resource", "vm1", *words, "--json", code=code)
+    for url in urls:
+        if url.exists():
+            sig = url.read_text().rpartition("sig=")[2]
+            assert sig not in said.out + said.err
+    document: dict[str, Any] = said.document
+    return document
+
+
+def test_by_the_command_line_an_incremental_reads_what_changed(place: Place, page_blob: PageBlob, front: Front) -> None:
+    place.repo()
+    page_blob.write(0, RNG.randbytes(12 * MIB))
+    first = page_blob.snapshot()
+    back_up_blob(place, page_blob, front, first)
+    page_blob.write(7 * MIB + 512, RNG.randbytes(512))
+    second = page_blob.snapshot()
+    said = back_up_blob(place, page_blob, front, second, previous=first)
+    assert said["notes"] == []
+    assert said["statistics"]["new"] == MIB
+    assert said["statistics"]["skipped"] > 0
+    to = place.folder / "restored"
+    place.dm("restore", "--point", place.point(), "--to", to)
+    assert to.read_bytes() == page_blob.content(second)
+
+
+# -- failures on the way --------------------------------------------------------------------------------------------
+
+
+def opened(blob: PageBlob) -> PageBlobSource:
+    return PageBlobSource(blob.url(), patience=Patience(ManualClock(), seconds=300))
+
+
+def once(reply: Reply, when: Callable[[Request], bool] = lambda request: request.method == "GET") -> Fault:
+    left = iter([1])
+    return lambda request, front: reply if when(request) and next(left, 0) else None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        error(503, "ServerBusy"),
+        error(429, "TooManyRequests", retry_after="7"),
+        error(500, "OperationTimedOut"),
+        error(500, "InternalError"),
+        Reply(206, {"content-range": f"bytes 0-{MIB - 1}/{12 * MIB}"}, bytes(MIB), cut=1000),
+    ],
+    ids=["busy", "throttled", "timed out", "failed", "cut"],
+)
+def test_what_passes_is_ridden_out(page_blob: PageBlob, front: Front, reply: Reply) -> None:
+    page_blob.write(0, RNG.randbytes(MIB))
+    source = opened(page_blob)
+    front.faults.append(once(reply, lambda request: request.headers.get("range", "").startswith("bytes=0-1048575")))
+    front.faults.append(once(reply, lambda request: request.fields.get("comp") == "pagelist"))
+    assert read(source) == page_blob.content()
+    source.close()
+
+
+def test_a_piece_that_takes_the_service_too_long_is_halved(
+    page_blob: PageBlob, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_ranges_module, "LEAST_PIECE", MIB)
+    for at in range(12):
+        page_blob.write(at * MIB + 512, RNG.randbytes(512))
+
+    def slow(request: Request, front: Front) -> Reply | None:
+        low, high = request.range
+        too_much = request.fields.get("comp") == "pagelist" and high - low > 2 * MIB
+        return error(500, "OperationTimedOut") if too_much else None
+
+    front.faults.append(slow)
+    front.results = 2
+    source = opened(page_blob)
+    assert sorted(set(source.extents())) == [(at * MIB + 512, 512) for at in range(12)]
+    source.close()
+
+
+@pytest.mark.parametrize("how", ["expires", "revoked"])
+@pytest.mark.parametrize("after", range(5))
+def test_a_sas_that_ends_ends_the_run_and_the_next_one_goes_on(
+    place: Place, page_blob: PageBlob, front: Front, how: str, after: int
+) -> None:
+    """At whichever request: the run has an error of its own, and the same job with a new SAS ends as if nothing had been."""
+    place.repo()
+    page_blob.write(0, RNG.randbytes(12 * MIB))
+    taken = page_blob.snapshot()
+    url = front.export(page_blob.url(taken))
+    requests = itertools.count()
+
+    def ends(request: Request, running: Front) -> Reply | None:
+        if request.path.startswith("/md-") and next(requests) >= after:
+            if how == "revoked":
+                running.revoke(url)
+            else:
+                running.expire(url)
+        return None
+
+    front.faults.append(ends)
+    place.folder.joinpath("url").write_text(url)
+    words = ("backup", "--resource", "vm1", "--disk", f"os=@{place.folder / 'url'}", "--job", "j1")
+    said = place.dm(*words, "--json", code=3)
+    kind = said.document["error"]["type"]
+    assert kind == ("SasExpired" if how == "expires" else "AccessDenied")
+    assert "sig=" not in said.out + said.err
+    front.faults.clear()
+    place.folder.joinpath("url").write_text(front.export(page_blob.url(taken)))
+    place.dm(*words)
+    to = place.folder / "restored"
+    place.dm("restore", "--point", place.point(), "--to", to)
+    assert to.read_bytes() == page_blob.content(taken)
+
+
+def test_a_wrong_range_or_a_proxy_s_page_is_no_disk(page_blob: PageBlob, front: Front) -> None:
+    page_blob.write(0, RNG.randbytes(MIB))
+    source = opened(page_blob)
+    front.faults.append(once(Reply(206, {"content-range": f"bytes 512-{MIB + 511}/{12 * MIB}"}, bytes(MIB)), is_range))
+    with pytest.raises(StoreError, match="not the range"):
+        source.read_into(0, [bytearray(MIB)])
+    for body in (b"<html/>", b"<PageList><PageRange><Start>x</Start></PageRange></PageList>", b"<PageList>"):
+        front.faults[:] = [once(Reply(200, {}, body))]
+        with pytest.raises(StoreError, match="not a list of page ranges"):
+            list(source.extents())
+    source.close()
+
+
+def is_range(request: Request) -> bool:
+    return "range" in request.headers
+
+
+def test_a_blob_that_changes_while_it_is_read_is_noticed(page_blob: PageBlob) -> None:
+    source = opened(page_blob)
+    page_blob.write(0, RNG.randbytes(512))
+    with pytest.raises(SourceChanged):
+        source.read_into(0, [bytearray(512)])
+    with pytest.raises(SourceChanged):
+        source.check_unchanged()
+    source.close()
+
+
+def test_a_vhd_s_footer_is_no_part_of_the_disk_and_a_vhdx_is_refused(page_blob: PageBlob) -> None:
+    page_blob.write(12 * MIB - 512, vhd.make_footer(12 * MIB - 512, uuid.uuid4(), 0.0))
+    source = opened(page_blob)
+    assert (source.size, source.is_vhd) == (12 * MIB - 512, True)
+    assert all(start + length <= source.size for start, length in source.extents())
+    source.close()
+    page_blob.write(0, b"vhdxfile".ljust(512, b"\0"))
+    with pytest.raises(SourceError, match="VHDX"):
+        opened(page_blob)
+
+
+def test_a_url_in_an_argument_is_refused_without_being_shown(place: Place) -> None:
+    place.repo()
+    for words in (
+        ("--disk", "os=https://md-1.blob.core.windows.net/a/b?sig=SECRETSIG"),
+        ("--disk", "os=@x", "--previous-snapshot", "https://md-1.blob.core.windows.net/a/b?sig=SECRETSIG"),
+    ):
+        said = place.dm("backup", "--resource", "vm1", *words, code=2)
+        assert "SECRETSIG" not in said.out + said.err
+        assert "@FILE" in said.error[2]
+
+
+def test_by_a_worker_with_sealed_urls(place: Place, strict: Rig, page_blob: PageBlob, front: Front) -> None:
+    """The SAS travels sealed, and stands in no record, no event and no log."""
+    page_blob.write(0, RNG.randbytes(12 * MIB))
+    urls: list[str] = []
+    for turn in range(2):
+        page_blob.write(turn * MIB, RNG.randbytes(MIB))
+        urls.append(front.export(page_blob.url(page_blob.snapshot())))
+        previous = PreviousSnapshot(url=Secret(clear=urls[0]), snapshot="s0") if turn else None
+        disk = Disk(url=Secret(clear=urls[turn]), name="os", identity="disk-1", snapshot=f"s{turn}", previous=previous)
+        repository = RepositoryReference(url=place.url, password=Secret(file=str(place.password_file)))
+        payload = BackupPayload(what="disk", repository=repository, resource="vm1", disks=(disk,))
+        strict.appliance.issue("backup", payload, job=f"b{turn}")
+        assert strict.worker().serve("w", once=True) == 0
+    events = strict.events()
+    done = [event for event in events if isinstance(event, Result)]
+    assert [result.status for result in done] == ["success", "success"]
+    assert done[1].statistics["new"] == MIB
+    said = b"".join(encode(event) for event in events)
+    said += b"".join(strict.state.read_record(entry.name).data for entry in strict.state.list("jobs/"))
+    said += repr(strict.logs).encode()
+    for url in urls:
+        assert url.rpartition("sig=")[2].encode() not in said
