@@ -222,7 +222,7 @@ class Appliance:
                 try:
                     queue.release(other)
                 except MoverError:
-                    continue  # it shows again by itself
+                    continue  # it shows again by itself, in a minute
         raise JobNotFound("the poison queue has no such message", message[:128], "`data-mover poison` lists them")
 
     def _issue_again(self, queue: Queue, taken: Message) -> Command:
