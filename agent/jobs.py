@@ -135,6 +135,13 @@ def digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
+def _let_go(store: Store, name: str, lease: str) -> None:
+    try:
+        store.release_lease(name, lease)
+    except MoverError:
+        pass  # it lapses by itself
+
+
 class HeldJob:
     """A job whose lease this incarnation holds. `worked_before`: a run before this one may have changed something. `tick` is
     called by a keeper thread, everything else by the thread that works; thread-safe. Any method may raise
@@ -190,7 +197,7 @@ class HeldJob:
         self._write(
             state="ended", result=result, done_commands=done, updated=result.time, attempts=0, retries=0, progress=None
         )
-        self._release()
+        _let_go(self._store, self._name, self._lease)
 
     def give_back(
         self, now: datetime, *, retry: ErrorBody | None = None, untouched: bool = False, receipt: str = ""
@@ -206,11 +213,11 @@ class HeldJob:
             updated=now,
             last_error=retry or self.record.last_error,
         )
-        self._release()
+        _let_go(self._store, self._name, self._lease)
 
     def abandon(self) -> None:
         """Only the lease is given back; the record stays as it is."""
-        self._release()
+        _let_go(self._store, self._name, self._lease)
 
     def _write(self, **changes: Any) -> None:
         with self._lock:
@@ -260,12 +267,6 @@ class HeldJob:
         self._lost = True
         return SessionLost("this worker no longer holds its job", self.record.job)
 
-    def _release(self) -> None:
-        try:
-            self._store.release_lease(self._name, self._lease)
-        except MoverError:
-            pass  # it lapses by itself
-
 
 class JobStore:
     """The records of one state store. `now` is the queue service's time."""
@@ -299,7 +300,7 @@ class JobStore:
         try:
             return self._begin(name, lease, fresh, leased_at)
         except BaseException:
-            self._let_go(name, lease)
+            _let_go(self.store, name, lease)
             raise
 
     def claim_waiting(self, job: str) -> HeldJob | JobRecord | None:
@@ -307,8 +308,10 @@ class JobStore:
         record, for a run that finds out. None: it does not wait, or need not end, or is another's."""
         name = JOBS + digest(job)
         found = self._cancelled_waiting(name, job)
-        if found is None or found[0].worked:
-            return found[0] if found is not None else None
+        if found is None:
+            return None
+        if found[0].worked:
+            return found[0]
         leased_at = self._clock.monotonic()
         try:
             lease = self.store.acquire_lease(name, LEASE_SECONDS)
@@ -319,9 +322,9 @@ class JobStore:
             if found is not None and not found[0].worked:
                 return HeldJob(self, name, lease, found[1], found[0], leased_at=leased_at)
         except BaseException:
-            self._let_go(name, lease)
+            _let_go(self.store, name, lease)
             raise
-        self._let_go(name, lease)
+        _let_go(self.store, name, lease)
         return found[0] if found is not None else None
 
     def _cancelled_waiting(self, name: str, job: str) -> tuple[JobRecord, str] | None:
@@ -333,12 +336,6 @@ class JobStore:
         there = decode_record(found.data, name)
         waits = there.job == job and there.state == "waiting"
         return (there, found.etag) if waits and self.is_cancelled(job, there.asked) else None
-
-    def _let_go(self, name: str, lease: str) -> None:
-        try:
-            self.store.release_lease(name, lease)
-        except MoverError:
-            pass  # it lapses
 
     def _begin(self, name: str, lease: str, fresh: JobRecord, leased_at: float) -> HeldJob | Ended:
         found = self.store.read_record(name)

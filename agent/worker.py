@@ -257,8 +257,7 @@ class Worker:
         )
 
     def _fresh(self, command: Command, message: Message) -> JobRecord:
-        kept = withhold(command)
-        is_small = len(protocol.encode(kept)) <= KEPT_COMMAND_BYTES
+        body = protocol.encode(withhold(command))  # redacted with the record, at each of its writes
         now = self._moment()
         return JobRecord(
             version=VERSION,
@@ -274,7 +273,7 @@ class Worker:
             asked=datetime.fromtimestamp(message.inserted, UTC),
             began=now,
             updated=now,
-            body=msgspec.Raw(protocol.encode(self._redact(kept)) if is_small else b"null"),
+            body=msgspec.Raw(body if len(body) <= KEPT_COMMAND_BYTES else b"null"),
         )
 
     def _refuse(self, delivery: Delivery, error: CommandRefused) -> Result | None:
@@ -487,21 +486,11 @@ class Worker:
         if not said:
             self._outbox.send(item, run.command.reply)
         run.log.info(why)
-        delivery = run.delivery
+        receipt = self._hide(run.delivery, delay) if delay else ""  # before the record, which holds it
+        run.give_back(error, untouched=untouched, receipt=receipt)
         if not delay:
-            run.give_back(error, untouched=untouched)
-            self._release(delivery, 0.0)
-            return
-        try:
-            hidden = delivery.queue.renew(
-                delivery.message, max(delay, VISIBILITY_SHORTEST)
-            )  # hidden first: its receipt goes into the record
-        except MoverError as failure:
-            run.log.warning("a command could not be given back: it shows again by itself", what=failure.what)
-            run.give_back(error, untouched=untouched)
-            return
-        run.give_back(error, untouched=untouched, receipt=hidden.receipt)
-        if run.wished:
+            self._release(run.delivery, 0.0)
+        if not receipt or run.wished:
             return
         try:
             self._end_waiting(run.command.job, run.log)  # a cancel that came meanwhile found no job that waits
@@ -552,6 +541,14 @@ class Worker:
                 error=ErrorBody(what="the result could not be sent where it was wanted", exit_code=1),
             )
             self._outbox.deliver(short, None)
+
+    def _hide(self, delivery: Delivery, delay: float) -> str:
+        """The receipt by which the message can be shown sooner; empty when it could not be hidden for so long."""
+        try:
+            return delivery.queue.renew(delivery.message, max(delay, VISIBILITY_SHORTEST)).receipt
+        except MoverError as error:
+            self._log.warning("a command could not be given back: it shows again by itself", what=error.what)
+            return ""
 
     def _release(self, delivery: Delivery, delay: float) -> None:
         try:

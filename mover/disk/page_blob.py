@@ -49,7 +49,7 @@ class PageBlobSource:
         heard: Callable[[], None] = lambda: None,
     ) -> None:
         self._location, self._blob, self._version, sas = _parts(url)
-        self.where = f"{self._location.container_url}/{quote(self._blob)}"
+        self.where = self._location.object_url(self._blob)
         self._patience = patience or Patience(clock)
         self._heard = heard
         self._lock = threading.Lock()
@@ -77,14 +77,14 @@ class PageBlobSource:
         if kind != "PageBlob":
             hint = "give a page blob's URL, or the SAS of a disk's or snapshot's export"
             raise SourceError("a disk that is no page blob", f"{self.where}: {kind or 'no blob'}", hint)
-        self._etag = headers.get("etag", "")
-        if not self._etag:
+        etag = headers.get("etag", "")
+        if not etag:
             raise SourceError("the store does not tell the blob's state", self.where, "is a proxy in between?")
-        self._reads.condition = {"If-Match": self._etag}
+        self._reads.condition = {"If-Match": etag}
         self._length = length
         if length == 0:
             raise SourceError("a disk is empty", self.where, "name a disk that has a size")
-        self.source: str | None = f"page-blob:{self._etag}:{length}"
+        self.source: str | None = f"page-blob:{etag}:{length}"
         start = bytearray(min(length, len(_VHDX)))
         self.read_into(0, [start])
         if start == _VHDX:
@@ -99,9 +99,9 @@ class PageBlobSource:
     # -- what it holds
 
     def extents(self) -> Iterator[tuple[int, int]]:
-        for found in page_ranges(self._list, self.where, self._length, self._patience):
-            if found.offset < self.size:
-                yield found.offset, min(found.length, self.size - found.offset)
+        for offset, length in page_ranges(self._list, self.where, self._length, self._patience):
+            if offset < self.size:
+                yield offset, min(length, self.size - offset)
 
     def changes_since(self, previous: str, base: str = "") -> ChangeMap:
         """What changed since the snapshot whose URL, with its SAS, is `previous`; `base` is the issuer's word for that.
@@ -121,7 +121,7 @@ class PageBlobSource:
             headers["x-ms-previous-snapshot-url"] = previous
         found = page_ranges(self._list, self.where, self._length, self._patience, fields, headers)
         count = -(-self.size // BLOCK_SIZE)
-        touched = Blocks.of_ranges(count, ((one.offset, one.length) for one in found), BLOCK_SIZE)
+        touched = Blocks.of_ranges(count, found, BLOCK_SIZE)
         ranges = (
             (start * BLOCK_SIZE, min(end * BLOCK_SIZE, self.size) - start * BLOCK_SIZE)
             for start, end in runs(touched.mask(0, count), 0)

@@ -7,11 +7,10 @@ that fails is halved. What comes twice because of that is the same set of bytes.
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
-from mover.errors import StoreError, StoreUnavailable
+from mover.errors import StoreUnavailable
+from mover.store.azure_listing import document, unreadable
 from mover.store.patience import Patience
 
 PIECE_BYTES = 128 << 30
@@ -19,17 +18,10 @@ LEAST_PIECE = 64 << 20
 PAGE_RESULTS = 10_000
 """Ranges in one answer, Azure's most."""
 PAGE = 512
+WHAT = "a list of page ranges"
 
 Ask = Callable[[Mapping[str, str], Mapping[str, str]], bytes]
 """The body of an answer to these fields of the query and these headers."""
-
-
-class PageRange(NamedTuple):
-    """Bytes from `offset` on; `clear`: they had data in the earlier snapshot and have none now."""
-
-    offset: int
-    length: int
-    clear: bool
 
 
 def page_ranges(
@@ -39,9 +31,9 @@ def page_ranges(
     patience: Patience,
     fields: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Iterator[PageRange]:
-    """Ranges of a blob of `size` bytes; `fields` and `headers` say since which snapshot, if since one. Neither ascending nor
-    disjoint where a piece had to be asked about again."""
+) -> Iterator[tuple[int, int]]:
+    """Ranges (offset, length) of a blob of `size` bytes: those that hold data, or those written or cleared since the snapshot that
+    `fields` and `headers` name. Neither ascending nor disjoint where a piece had to be asked about again."""
     pieces = [(at, min(at + PIECE_BYTES, size)) for at in range(0, size, PIECE_BYTES)][::-1]
     pause = patience.pauses(name)
     while pieces:
@@ -58,7 +50,7 @@ def page_ranges(
 
 def _piece(
     ask: Ask, name: str, low: int, high: int, fields: Mapping[str, str], headers: Mapping[str, str]
-) -> Iterator[PageRange]:
+) -> Iterator[tuple[int, int]]:
     asked = {"comp": "pagelist", "maxresults": str(PAGE_RESULTS)} | dict(fields)
     marker = ""
     while True:
@@ -66,35 +58,25 @@ def _piece(
             asked | ({"marker": marker} if marker else {}), {"x-ms-range": f"bytes={low}-{high - 1}"} | dict(headers)
         )
         ranges, marker = _parse(name, body)
-        for start, end, clear in ranges:
-            start, end = max(start, low), min(end, high)
+        for first, last in ranges:
+            start, end = max(first, low), min(last + 1, high)
             if start < end:
-                yield PageRange(start, end - start, clear)
+                yield start, end - start
         if not marker:
             return
 
 
-def _parse(name: str, body: bytes) -> tuple[list[tuple[int, int, bool]], str]:
-    """([(start, end, clear)], the next page's marker); StoreError for what is no list of page ranges."""
-    try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - from the store that the disk is read from
-    except ElementTree.ParseError:
-        raise _unreadable(name) from None
-    if root.tag != "PageList":
-        raise _unreadable(name)
+def _parse(name: str, body: bytes) -> tuple[list[tuple[int, int]], str]:
+    """([(first byte, last byte)], the next page's marker); StoreError for what is no list of page ranges."""
     ranges, marker = [], ""
-    for item in root:
+    for item in document(body, "PageList", WHAT, name):
         if item.tag == "NextMarker":
             marker = item.text or ""
             continue
-        start, end = item.findtext("Start") or "", item.findtext("End") or ""
-        if item.tag not in ("PageRange", "ClearRange") or not start.isdigit() or not end.isdigit():
-            raise _unreadable(name)
-        if int(end) < int(start):
-            raise _unreadable(name)
-        ranges.append((int(start), int(end) + 1, item.tag == "ClearRange"))
+        first, last = item.findtext("Start") or "", item.findtext("End") or ""
+        if item.tag not in ("PageRange", "ClearRange") or not first.isdigit() or not last.isdigit():
+            raise unreadable(WHAT, name)
+        if int(last) < int(first):
+            raise unreadable(WHAT, name)
+        ranges.append((int(first), int(last)))
     return ranges, marker
-
-
-def _unreadable(name: str) -> StoreError:
-    return StoreError("the answer is not a list of page ranges", name, "is a proxy in between?")

@@ -18,6 +18,8 @@ from mover.store.azure_location import ContainerLocation
 from mover.store.azure_reads import AzureReads
 from mover.store.base import NAME_PART, Entry
 
+WHAT = "a listing"
+
 
 def list_blobs(reads: AzureReads, location: ContainerLocation, prefix: str, page: int) -> Iterator[Entry]:
     """Entries whose names, below the location's folder, begin with `prefix`; `page` names a request."""
@@ -45,13 +47,10 @@ def list_blobs(reads: AzureReads, location: ContainerLocation, prefix: str, page
 
 
 def _parse(prefix: str, body: bytes) -> tuple[ElementTree.Element, str]:
-    try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - from the store that we trust with everything else
-    except ElementTree.ParseError:
-        raise _unreadable(prefix) from None
+    root = document(body, "EnumerationResults", WHAT, prefix)
     blobs, marker = root.find("Blobs"), root.find("NextMarker")
-    if root.tag != "EnumerationResults" or blobs is None or marker is None:
-        raise _unreadable(prefix)
+    if blobs is None or marker is None:
+        raise unreadable(WHAT, prefix)
     return blobs, marker.text or ""
 
 
@@ -59,7 +58,7 @@ def _entry(prefix: str, folder: str, blob: ElementTree.Element) -> tuple[str, En
     """The name, and the entry if the name is one of ours: in a folder that we share, others are somebody else's."""
     name, size = blob.findtext("Name") or "", blob.findtext("Properties/Content-Length") or ""
     if blob.tag != "Blob" or not name.startswith(folder + prefix) or not size.isdigit():
-        raise _unreadable(prefix)
+        raise unreadable(WHAT, prefix)
     name = name[len(folder) :]
     if not all(map(NAME_PART.match, name.split("/"))):
         return name, None
@@ -68,5 +67,16 @@ def _entry(prefix: str, folder: str, blob: ElementTree.Element) -> tuple[str, En
     return name, Entry(name, int(size), metadata)
 
 
-def _unreadable(prefix: str) -> StoreError:
-    return StoreError("the answer is not a listing", prefix, "is a proxy in between?")
+def document(body: bytes, tag: str, what: str, name: str) -> ElementTree.Element:
+    """The root of an answer in XML, which must be a `tag`; otherwise StoreError: it is not `what` of `name`."""
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314 - from the store that we trust with everything else
+    except ElementTree.ParseError:
+        raise unreadable(what, name) from None
+    if root.tag != tag:
+        raise unreadable(what, name)
+    return root
+
+
+def unreadable(what: str, name: str) -> StoreError:
+    return StoreError(f"the answer is not {what}", name, "is a proxy in between?")

@@ -42,20 +42,15 @@ class ContainerLocation:
 
 
 def parse_location(url: str) -> ContainerLocation:
-    account_url, account, query, parts = _split(url)
-    if not parts or not all(parts) or any(part in (".", "..") for part in parts):
-        raise UsageError("the URL names no container", redact(url), _HINT)
-    container, *folders = parts
+    account_url, account, query, (container, *folders) = _named(url, 1, "the URL names no container", _HINT)
     return ContainerLocation(account_url, account, container, "".join(part + "/" for part in folders), query)
 
 
 def parse_blob(url: str) -> tuple[ContainerLocation, str]:
     """(the container, the blob's name in it) of a blob's URL; its query, a SAS and what else stands there, is the location's."""
-    account_url, account, query, parts = _split(url)
-    if len(parts) < 2 or not all(parts) or any(part in (".", "..") for part in parts):
-        hint = "a blob's URL is https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB?SAS, or an exported disk's"
-        raise UsageError("the URL names no blob", redact(url), hint)
-    return ContainerLocation(account_url, account, parts[0], "", query), "/".join(parts[1:])
+    hint = "a blob's URL is https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB?SAS, or an exported disk's"
+    account_url, account, query, (container, *blob) = _named(url, 2, "the URL names no blob", hint)
+    return ContainerLocation(account_url, account, container, "", query), "/".join(blob)
 
 
 def account_of(url: str) -> tuple[str, str, str]:
@@ -66,6 +61,14 @@ def account_of(url: str) -> tuple[str, str, str]:
             "not an account's endpoint", redact(url), "https://ACCOUNT.queue.core.windows.net, with nothing behind"
         )
     return account_url, account, query
+
+
+def _named(url: str, least: int, what: str, hint: str) -> tuple[str, str, str, list[str]]:
+    """As `_split`, of a URL whose path has so many parts at least, all of them names."""
+    account_url, account, query, parts = _split(url)
+    if len(parts) < least or not all(parts) or any(part in (".", "..") for part in parts):
+        raise UsageError(what, redact(url), hint)
+    return account_url, account, query, parts
 
 
 def _split(url: str) -> tuple[str, str, str, list[str]]:

@@ -8,12 +8,15 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from agent import envelope
 from agent.appliance import Appliance, QueueNames
 from agent.envelope import Trust
-from agent.jobs import JobStore
+from agent.jobs import JobRecord, JobStore
 from agent.opening import Settings
 from agent.outbox import Outbox
 from agent.protocol import Command, Event, Result, decode_command
@@ -150,6 +153,25 @@ class Rig:
 
     def waiting(self) -> int:
         return self.service.queue(self.names.commands).length()
+
+
+def job_record(at: datetime, **fields: Any) -> JobRecord:
+    """As the first delivery of a command at that time makes it; `fields` otherwise."""
+    made = JobRecord(
+        version=1,
+        write_id="",
+        job="Job:1",
+        kind="backup",
+        subject="vm",
+        state="running",
+        command="c1",
+        message="m1",
+        worker="w1",
+        asked=at,
+        began=at,
+        updated=at,
+    )
+    return msgspec.structs.replace(made, **fields)
 
 
 def changed(body: str, **fields: object) -> bytes:

@@ -25,6 +25,7 @@ from agent.protocol import (
     decode_event,
     encode,
 )
+from agent.queue.base import Queue
 from agent.run import Run
 from agent.seal import SealKey
 from agent.worker import Worker
@@ -60,17 +61,19 @@ def fails_first(
     monkeypatch.setattr(execute_module, "_run", fail)
 
 
-def one_of(worker: Worker, rig: Rig) -> Result | None:
-    delivery = worker._take(rig.service.queue(rig.names.commands))
+def next_of(worker: Worker, queue: Queue) -> Result | None:
+    delivery = worker._take(queue)
     assert delivery is not None
     return worker._handle(delivery, "w")
 
 
+def one_of(worker: Worker, rig: Rig) -> Result | None:
+    return next_of(worker, rig.service.queue(rig.names.commands))
+
+
 def cancel_by(worker: Worker, rig: Rig) -> None:
     rig.appliance.cancel("j1")
-    delivery = worker._take(rig.service.queue(rig.names.control))
-    assert delivery is not None
-    worker._handle(delivery, "c")
+    next_of(worker, rig.service.queue(rig.names.control))
 
 
 @pytest.mark.usefixtures("_long_waits")
@@ -208,9 +211,7 @@ def test_a_record_that_cannot_be_ended_is_let_go(place: Place, rig: Rig, monkeyp
     monkeypatch.setattr(HeldJob, "end", failing)
     monkeypatch.setattr(worker_module, "BUSY_SECONDS", 0.0)
     cancel_by(worker, rig)
-    delivery = worker._take(rig.service.queue(rig.names.control))
-    assert delivery is not None
-    assert worker._handle(delivery, "c") is not None
+    assert next_of(worker, rig.service.queue(rig.names.control)) is not None
     assert [r.status for r in rig.results() if r.job == "j1"] == ["cancelled"]
 
 

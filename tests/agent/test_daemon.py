@@ -24,7 +24,7 @@ from mover.store.local import LocalStore
 from mover.store.memory import MemoryStore
 from mover.store.meter import MeterStore
 from tests.agent.conftest import Place
-from tests.agent.rig import Rig, command
+from tests.agent.rig import Rig, command, job_record
 from tests.agent.waiting import wait_for
 from tests.mover.store.clock import ManualClock
 
@@ -37,21 +37,8 @@ def daemon(folder: Path, stop: threading.Event, clock: Any = SYSTEM, **options: 
 
 
 def ended(job: str, at: datetime) -> JobRecord:
-    return JobRecord(
-        version=1,
-        write_id="x",
-        job=job,
-        kind="backup",
-        subject="s",
-        state="ended",
-        command="c",
-        message="m",
-        worker="w",
-        asked=at,
-        began=at,
-        updated=at,
-        result=Result(command="c", job=job, time=at, kind="backup", status="success"),
-    )
+    result = Result(command="c1", job=job, time=at, kind="backup", status="success")
+    return job_record(at, job=job, state="ended", result=result)
 
 
 def put(store: Any, record: JobRecord) -> None:

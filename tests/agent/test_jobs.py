@@ -23,6 +23,7 @@ from mover.store.base import Store, Written
 from mover.store.local import LocalStore
 from mover.store.memory import MemoryStore
 from mover.store.wrapper import Wrapper
+from tests.agent.rig import job_record
 from tests.mover.store.clock import ManualClock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,21 +44,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) ->
 def fresh(
     job: str = "Job:1", command: str = "c1", *, message: str = "m1", worker: str = "w1", at: int = 0
 ) -> JobRecord:
-    return JobRecord(
-        version=1,
-        write_id="",
-        job=job,
-        kind="backup",
-        subject="vm",
-        state="running",
-        command=command,
-        message=message,
-        worker=worker,
-        asked=NOW + timedelta(seconds=at),
-        began=NOW,
-        updated=NOW,
-        body=msgspec.Raw(b'{"kind":"backup"}'),
-    )
+    asked = NOW + timedelta(seconds=at)
+    body = msgspec.Raw(b'{"kind":"backup"}')
+    return job_record(NOW, job=job, command=command, message=message, worker=worker, asked=asked, body=body)
 
 
 def result(status: str = "success", command: str = "c1", job: str = "Job:1") -> Result:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import protocol
-from agent.jobs import JobRecord, decode_record, encode_record
+from agent.jobs import decode_record, encode_record
 from agent.protocol import (
     BackupPayload,
     Command,
@@ -30,6 +30,7 @@ from agent.protocol import (
     encode,
 )
 from agent.redaction import HIDDEN, SHORTEST, Redactor, _free_fields
+from tests.agent.rig import job_record
 
 
 @given(st.text(min_size=SHORTEST, max_size=40), st.text(max_size=20), st.text(max_size=20))
@@ -157,19 +158,14 @@ def test_a_password_that_is_a_word_of_ours_spoils_no_message_and_no_record(word:
         document=word.encode(),
         details={"status": said},
     )
-    record = JobRecord(
-        version=1,
+    record = job_record(
+        now,
         write_id="result",
         job="backup-1",
-        kind="backup",
         subject=said,
-        state="running",
         command="command",
         message="message",
         worker="worker-1",
-        asked=now,
-        began=now,
-        updated=now,
         done_commands=("command",),
         progress=ProgressEvent(**names, stage=said, done=0, total=1, rate=0.0, eta=None),
         log=(LogItem(**names, status="running", message=said, resource=said, start=now),),

@@ -38,9 +38,8 @@ class PageBlob:
         with BlobServiceClient(azurite.blob_url, azurite.account_key, retry_total=0) as service:
             self.container = uuid.uuid4().hex
             service.create_container(self.container)
-        self._client = BlobClient(
-            azurite.blob_url, self.container, "disk.vhd", credential=azurite.account_key, retry_total=0
-        )
+        self._azurite = azurite
+        self._client = self._open()
         self._client.create_page_blob(size)
         self._sas = generate_account_sas(
             azurite.account_name,
@@ -48,6 +47,17 @@ class PageBlob:
             ResourceTypes(object=True, container=True, service=True),
             AccountSasPermissions(read=True, write=True, list=True, create=True),
             datetime.now(UTC) + timedelta(hours=2),
+        )
+
+    def _open(self, snapshot: str = "") -> BlobClient:
+        server = self._azurite
+        return BlobClient(
+            server.blob_url,
+            self.container,
+            "disk.vhd",
+            snapshot=snapshot or None,
+            credential=server.account_key,
+            retry_total=0,
         )
 
     def write(self, offset: int, data: bytes) -> None:
@@ -73,15 +83,8 @@ class PageBlob:
         return f"{self._front.url}/{self.container}/disk.vhd?{state}{self._sas}"
 
     def content(self, snapshot: str = "") -> bytes:
-        client = (
-            self._client
-            if not snapshot
-            else BlobClient.from_blob_url(
-                self.url(snapshot).replace(self._front.url, self._client.primary_endpoint.rsplit("/", 2)[0])
-            )
-        )
-        data: bytes = client.download_blob().readall()
-        client.close()
+        with self._open(snapshot) as client:
+            data: bytes = client.download_blob().readall()
         return data
 
 
