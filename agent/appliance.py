@@ -16,9 +16,10 @@ import msgspec
 
 from agent import envelope, protocol
 from agent.errors import CommandRefused, JobNotFound, QueueMissing
-from agent.jobs import JobLine, JobRecord, JobStore, WorkerRecord
+from agent.jobs import JobLine, JobStore
 from agent.protocol import CONTROL_KINDS, MOST_KEYS, CancelPayload, Command, Event, Payload, PoisonEntry
 from agent.queue.base import Message, Queue, QueueService
+from agent.records import JobRecord, WorkerRecord
 from agent.redaction import HIDDEN
 from agent.seal import holds_clear, is_withheld, seal_all
 from agent.signing import Signer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mover.errors import MoverError, UsageError
 
 if TYPE_CHECKING:
-    from agent.jobs import JobRecord
+    from agent.records import JobRecord
 
 EXIT_STOPPED = 75
 """Exit code of a worker that was ended before it could end in good order (EX_TEMPFAIL of sysexits.h)."""

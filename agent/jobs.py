@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Job records: what became of each job, in the state store, whoever works on it and whoever asks.
+"""Job records in the state store: what became of each job, whoever works on it and whoever asks.
 
 A job is worked on by the holder of its record's lease, and only by it: a command that is delivered twice, to two workers at
 once, or again after a crash meets the record first. A command whose job has ended is answered from the record and never
@@ -16,12 +16,26 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from agent.errors import JobBusy
-from agent.protocol import ErrorBody, LogItem, ProgressEvent, Result, Text, WorkerState
+from agent.protocol import ErrorBody, LogItem, ProgressEvent, Result
+from agent.records import (
+    CANCELS_KEPT,
+    LOG_LINES,
+    VERSION,
+    CancelWish,
+    JobRecord,
+    WorkerRecord,
+    decode,
+    decode_record,
+    encode_record,
+    metadata_of,
+    newest,
+    told_of,
+)
 from mover.clock import Clock
 from mover.errors import (
     ConditionFailed,
@@ -39,77 +53,6 @@ from mover.repository.names import random_id
 from mover.store.base import Store
 
 JOBS, CANCELS, WORKERS = "jobs/", "cancels/", "workers/"
-VERSION = 1
-LOG_LINES = 40
-"""The newest log items that a record keeps; all of them are events."""
-COMMANDS_KEPT = 64
-CANCELS_KEPT = 16
-KEPT_COMMAND_BYTES = 24 * 1024
-"""A larger command is not kept with the record: sent again it must be issued again."""
-RECORD_BYTES = 60 * 1024
-
-State = Literal["running", "waiting", "ended"]
-
-
-class JobRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`state` waiting: begun, given back, a worker will go on. `command` and `message` are of the newest delivery; `result` is of
-    the last end, `state` tells whether that was this one's; `done_commands` the ids of those whose work has ended. `asked`:
-    when the queue took the command, by the queue's clock, as all that it is compared with. `attempts` counts beginnings since
-    the last orderly end, `retries` ends in an error that passes since the last one that was for good; of whichever commands of the
-    job, or two that kill their workers in turn would do so for ever. `worked`: a run of it may have
-    changed something, a point be committed. `receipt`: by which a waiting job's hidden message can be shown. `body`: the command,
-    its secrets withheld."""
-
-    version: int
-    write_id: str
-    job: str
-    kind: str
-    subject: Text
-    state: State
-    command: str
-    message: str
-    worker: str
-    asked: datetime
-    began: datetime
-    updated: datetime
-    attempts: int = 0
-    retries: int = 0
-    worked: bool = False
-    receipt: str = ""
-    reply: str | None = None
-    begun_commands: tuple[str, ...] = ()
-    done_commands: tuple[str, ...] = ()
-    progress: ProgressEvent | None = None
-    log: tuple[LogItem, ...] = ()
-    result: Result | None = None
-    last_error: ErrorBody | None = None
-    body: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class CancelWish(msgspec.Struct, frozen=True, kw_only=True):
-    """`asked`: when the queue took it. A command of the job that came later is a new wish, and stands. `commands`: the newest
-    cancels that were obeyed; one of them that comes again is no new wish."""
-
-    version: int
-    target: str
-    asked: datetime
-    commands: tuple[str, ...] = ()
-
-
-class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`seal`: the public key that secrets for this worker are sealed to."""
-
-    version: int
-    worker: str
-    state: WorkerState
-    since: datetime
-    updated: datetime
-    seal: bytes
-    queue: str
-    release: str
-    jobs: tuple[str, ...] = ()
-
-
 _Free = TypeVar("_Free", CancelWish, WorkerRecord)
 
 
@@ -193,7 +136,7 @@ class HeldJob:
 
     def end(self, result: Result) -> None:
         """The job is done, whatever the result: from now on its commands are answered from here."""
-        done = _newest(self.record.done_commands, self.record.command)
+        done = newest(self.record.done_commands, self.record.command)
         self._write(
             state="ended", result=result, done_commands=done, updated=result.time, attempts=0, retries=0, progress=None
         )
@@ -366,7 +309,7 @@ class JobStore:
             worked=True,
             receipt="",
             reply=fresh.reply,
-            begun_commands=_newest(there.begun_commands, fresh.command),
+            begun_commands=newest(there.begun_commands, fresh.command),
         )
         return held
 
@@ -378,7 +321,7 @@ class JobStore:
         wish = CancelWish(version=VERSION, target=target, asked=asked, commands=(command,))
 
         def after(data: bytes) -> CancelWish | None:
-            there = _decode(data, CancelWish, name)
+            there = decode(data, CancelWish, name)
             if command in there.commands:
                 return None
             commands = (*there.commands, command)[-CANCELS_KEPT:]
@@ -393,7 +336,7 @@ class JobStore:
             found = self.store.read_record(name)
         except ObjectNotFound:
             return False
-        wish = _decode(found.data, CancelWish, name)
+        wish = decode(found.data, CancelWish, name)
         return wish.target == job and wish.asked >= asked
 
     # -- looking
@@ -433,7 +376,7 @@ class JobStore:
         """Make a record that nobody leases, or replace it by what comes `after` it; None: it stands."""
         while True:
             try:
-                self.store.create_record(name, msgspec.json.encode(first), _told(first))
+                self.store.create_record(name, msgspec.json.encode(first), told_of(first))
                 return
             except ObjectExists:
                 pass
@@ -441,7 +384,7 @@ class JobStore:
                 found = self.store.read_record(name)
                 if (value := after(found.data)) is not None:
                     self.store.replace_record(
-                        name, msgspec.json.encode(value), _told(value), etag=found.etag, lease=None
+                        name, msgspec.json.encode(value), told_of(value), etag=found.etag, lease=None
                     )
                 return
             except (ConditionFailed, ObjectNotFound):
@@ -458,7 +401,7 @@ class JobStore:
         found = []
         for entry in self.store.list(WORKERS):
             try:
-                found.append(_decode(self.store.read_record(entry.name).data, WorkerRecord, entry.name))
+                found.append(decode(self.store.read_record(entry.name).data, WorkerRecord, entry.name))
             except ObjectNotFound:
                 continue  # it stopped since
         return found
@@ -490,11 +433,6 @@ class JobStore:
         return removed
 
 
-def _newest(commands: tuple[str, ...], command: str) -> tuple[str, ...]:
-    """With this one as the last of at most COMMANDS_KEPT."""
-    return (*(one for one in commands if one != command), command)[-COMMANDS_KEPT:]
-
-
 def _is_young(told: Mapping[str, str], limit: datetime) -> bool:
     if told.get("state") in ("running", "waiting"):
         return True
@@ -509,58 +447,5 @@ def _last_word(prefix: str, data: bytes, name: str) -> datetime:
         record = decode_record(data, name)
         return record.updated if record.state == "ended" else datetime.max.replace(tzinfo=UTC)
     if prefix == CANCELS:
-        return _decode(data, CancelWish, name).asked
-    return _decode(data, WorkerRecord, name).updated
-
-
-def encode_record(record: JobRecord) -> bytes:
-    """At most RECORD_BYTES: the log gives way first, then the command, then the result's notes and figures."""
-    data = msgspec.json.encode(record)
-    while len(data) > RECORD_BYTES and record.log:
-        record = msgspec.structs.replace(record, log=record.log[len(record.log) // 2 + 1 :])
-        data = msgspec.json.encode(record)
-    if len(data) > RECORD_BYTES:
-        record = msgspec.structs.replace(record, body=msgspec.Raw(b"null"))
-        data = msgspec.json.encode(record)
-    if len(data) > RECORD_BYTES and record.result is not None:
-        result = msgspec.structs.replace(record.result, notes=record.result.notes[:20], api_calls={}, document=None)
-        data = msgspec.json.encode(msgspec.structs.replace(record, result=result))
-    return data
-
-
-def metadata_of(record: JobRecord) -> dict[str, str]:
-    state = record.result.status if record.state == "ended" and record.result else record.state
-    return {
-        "job": record.job,
-        "kind": record.kind,
-        "state": state,
-        "updated": record.updated.isoformat(timespec="seconds"),
-    }
-
-
-def _told(value: CancelWish | WorkerRecord) -> dict[str, str]:
-    """What a listing shows of it."""
-    when = value.asked if isinstance(value, CancelWish) else value.updated
-    return {"updated": when.isoformat(timespec="seconds")}
-
-
-def decode_record(data: bytes, name: str) -> JobRecord:
-    """Damaged, UnsupportedFormat."""
-    return _decode(data, JobRecord, name)
-
-
-_R = TypeVar("_R", JobRecord, CancelWish, WorkerRecord)
-
-
-class _Versioned(msgspec.Struct):
-    version: int
-
-
-def _decode(data: bytes, kind: type[_R], name: str) -> _R:
-    try:
-        version = msgspec.json.decode(data, type=_Versioned).version
-        if version != VERSION:
-            raise UnsupportedFormat("a record of the state store has another version", f"{name}: {version}")
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Damaged("a record of the state store is malformed", name) from None
+        return decode(data, CancelWish, name).asked
+    return decode(data, WorkerRecord, name).updated

@@ -25,7 +25,7 @@ from agent.config import Config
 from agent.envelope import Trust
 from agent.errors import QueueMissing, QueueUnavailable
 from agent.files import is_free, write_new
-from agent.jobs import JobStore, WorkerRecord
+from agent.jobs import JobStore
 from agent.kinds.work import Work
 from agent.opening import Settings, open_metered, state_url
 from agent.outbox import Outbox
@@ -33,6 +33,7 @@ from agent.protocol import PAYLOADS, SCHEMA, CollectLogsPayload, Command, Heartb
 from agent.queue.base import Message
 from agent.queue.open import open_service
 from agent.queue.patient import PatientService
+from agent.records import WorkerRecord
 from agent.redaction import Redactor
 from agent.run import defect
 from agent.seal import Revealer, SealKey

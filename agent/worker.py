@@ -20,12 +20,13 @@ import msgspec
 from agent import protocol
 from agent.delivery import Delivery
 from agent.errors import CommandRefused, JobBusy, Poisoned, QueueMissing, QueueUnavailable, StaleReceipt
-from agent.jobs import KEPT_COMMAND_BYTES, VERSION, Ended, HeldJob, JobRecord, JobStore
+from agent.jobs import Ended, HeldJob, JobStore
 from agent.opening import Settings
 from agent.outbox import Outbox
 from agent.protocol import CancelPayload, Command, ErrorBody, LogItem, Result
 from agent.queue.base import VISIBILITY_SHORTEST, Message, Queue
 from agent.queue.polling import Pace
+from agent.records import KEPT_COMMAND_BYTES, VERSION, JobRecord
 from agent.run import Run, cancelled, defect, failed
 from agent.seal import withhold
 from mover.errors import Cancelled, Damaged, MoverError, UnsupportedFormat, UsageError

@@ -18,8 +18,8 @@ from mover.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     from agent.appliance import Appliance
-    from agent.jobs import JobRecord
     from agent.protocol import Result
+    from agent.records import JobRecord
 
 LOOK_SECONDS = 0.5
 STATE_VARIABLE, NAME_VARIABLE = "DATA_MOVER_STATE", "DATA_MOVER_QUEUE_NAME"

@@ -16,11 +16,12 @@ import msgspec
 from agent import envelope
 from agent.appliance import Appliance, QueueNames
 from agent.envelope import Trust
-from agent.jobs import JobRecord, JobStore
+from agent.jobs import JobStore
 from agent.opening import Settings
 from agent.outbox import Outbox
 from agent.protocol import Command, Event, Result, decode_command
 from agent.queue.base import Message, QueueService
+from agent.records import JobRecord
 from agent.redaction import Redactor
 from agent.seal import Revealer, SealKey
 from agent.signing import Signer

@@ -10,8 +10,8 @@ import pytest
 
 from agent.appliance import Appliance
 from agent.errors import JobNotFound
-from agent.jobs import WorkerRecord
 from agent.protocol import ErrorBody, PoisonEntry, RepositoryReference, Secret, TestConnectionPayload
+from agent.records import WorkerRecord
 from agent.seal import SealKey
 from mover.errors import UsageError
 from tests.agent.conftest import Place

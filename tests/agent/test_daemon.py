@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from agent import config
-from agent.jobs import JobRecord, JobStore, digest, encode_record, metadata_of
+from agent.jobs import JobStore, digest
 from agent.process import Daemon
 from agent.protocol import Result
+from agent.records import JobRecord, encode_record, metadata_of
 from agent.run import Run
 from mover.clock import SYSTEM
 from mover.errors import StoreUnavailable

@@ -77,7 +77,7 @@ def test_what_always_ends_in_a_defect_is_put_away_even_when_the_poison_queue_is_
     monkeypatch.setattr(Worker, "_work", broken)
     if large:
         monkeypatch.setattr(worker_module, "KEPT_COMMAND_BYTES", 1 << 20)
-        monkeypatch.setattr("agent.jobs.RECORD_BYTES", 1 << 20)
+        monkeypatch.setattr("agent.records.RECORD_BYTES", 1 << 20)
     body = json.loads(command(place))
     if large:
         body["payload"]["document"] = base64.b64encode(bytes(60_000)).decode()

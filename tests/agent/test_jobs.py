@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import jobs
+from agent import records as records_module
 from agent.errors import JobBusy
-from agent.jobs import Ended, HeldJob, JobRecord, JobStore, WorkerRecord, decode_record, encode_record
+from agent.jobs import Ended, HeldJob, JobStore
 from agent.protocol import ErrorBody, LogItem, ProgressEvent, Result
+from agent.records import JobRecord, WorkerRecord, decode_record, encode_record
 from mover.errors import ConditionFailed, Damaged, MoverError, SessionLost, StoreUnavailable, UnsupportedFormat
 from mover.repository.leased import LEASE_SECONDS
 from mover.store.base import Store, Written
@@ -264,9 +265,9 @@ def test_what_operators_see_is_written_now_and_then(store: Store, clock: ManualC
     assert seen().progress == progress(4)
     mine.note(item("a line"), every=0.0)
     assert [line.message for line in seen().log] == ["a line"]
-    for number in range(2 * jobs.LOG_LINES):
+    for number in range(2 * records_module.LOG_LINES):
         mine.note(item(f"line {number}"), every=0.0)
-    assert len(seen().log) == jobs.LOG_LINES
+    assert len(seen().log) == records_module.LOG_LINES
     assert [(line.job, line.state) for line in JobStore(store, clock).lines()] == [("Job:1", "running")]
 
 
@@ -304,7 +305,7 @@ def test_old_records_go_and_unfinished_jobs_stay(store: Store, clock: ManualCloc
 
 
 @given(
-    st.integers(0, jobs.LOG_LINES),
+    st.integers(0, records_module.LOG_LINES),
     st.integers(0, 20_000),
     st.integers(0, 90_000),
     st.integers(0, 300),

@@ -18,9 +18,10 @@ import pytest
 from azure.storage.queue import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
 
 from agent.appliance import Appliance, QueueNames
-from agent.jobs import JobStore, WorkerRecord
+from agent.jobs import JobStore
 from agent.protocol import ErrorBody, PoisonEntry
 from agent.queue.azure import AzureQueueService
+from agent.records import WorkerRecord
 from agent.seal import SealKey, seal
 from mover.clock import SYSTEM
 from mover.errors import AccessDenied

@@ -22,9 +22,10 @@ import pytest
 
 from agent.errors import EXIT_STOPPED
 from agent.execute import execute
-from agent.jobs import JobRecord, JobStore
+from agent.jobs import JobStore
 from agent.opening import Settings
 from agent.protocol import Result, decode_command
+from agent.records import JobRecord
 from mover.clock import SYSTEM
 from mover.repository import record
 from mover.repository.repository import Repository

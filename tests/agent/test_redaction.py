@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import protocol
-from agent.jobs import decode_record, encode_record
 from agent.protocol import (
     BackupPayload,
     Command,
@@ -29,6 +28,7 @@ from agent.protocol import (
     Secret,
     encode,
 )
+from agent.records import decode_record, encode_record
 from agent.redaction import HIDDEN, SHORTEST, Redactor, _free_fields
 from tests.agent.rig import job_record
 
