@@ -16,7 +16,7 @@ from mover.errors import AccessDenied, StoreError, StoreUnavailable, UsageError
 from mover.store.patience import Patience
 
 if TYPE_CHECKING:
-    from mover.disk.page_blob import PageBlobSource
+    from mover.disk.page_source import PageBlobSource
 
 
 def run(work: Work, payload: BackupPayload) -> None:
@@ -72,12 +72,12 @@ def run(work: Work, payload: BackupPayload) -> None:
     outcome.statistics = {name: float(value) for name, value in asdict(result.statistics).items()}
     outcome.statistics["checkpoints"] = float(result.checkpoints)
     if blobs:
-        outcome.statistics["source_requests"] = float(sum(blob.requests for blob in blobs))
+        outcome.statistics["source_requests"] = float(sum(one.blob.requests for one in blobs))
     outcome.statistics["size"] = float(sum(source.size for source in sources))
 
 
 def _open_blob(work: Work, disk: Disk, url: Secret) -> PageBlobSource:
-    from mover.disk.page_blob import PageBlobSource  # a local disk does not pay for Azure's modules
+    from mover.disk.page_source import PageBlobSource  # a local disk does not pay for Azure's modules
 
     settings = work.settings
     return PageBlobSource(

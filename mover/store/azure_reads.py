@@ -22,7 +22,7 @@ from mover.errors import AccessDenied, ObjectNotFound, ShortObject, StoreError, 
 from mover.store.azure_credentials import Credential, Sas, policy
 from mover.store.azure_errors import broken, from_answer
 from mover.store.azure_location import ContainerLocation
-from mover.store.azure_transport import Answer, ReadTransport
+from mover.store.azure_transport import Answer, DirectTransport
 
 VERSION = "2021-12-02"  # of the service's interface: old enough for every cloud, and all that reads need
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(-?\d+)/(\d+)\Z")  # of an empty blob Azurite answers "0--1/0"
@@ -43,7 +43,7 @@ class AzureReads:
         self._version = version
         self.condition: dict[str, str] = {}
         self._sas_expiry = credential.expiry if isinstance(credential, Sas) else ""
-        self._transport = ReadTransport(location.account_url)
+        self._transport = DirectTransport(location.account_url)
         policies: list[Any] = [RequestIdPolicy(), UserAgentPolicy("data-mover"), policy(credential, clock)]
         self._pipeline: Pipeline[HttpRequest, Answer] = Pipeline(self._transport, policies)
 
@@ -100,15 +100,16 @@ class AzureReads:
         url = self._location.object_url(name)
         return f"{url}?{self._version}" if self._version else url
 
-    def _ask(self, name: str, method: str, headers: dict[str, str], url: str = "") -> Answer:
+    def _ask(self, name: str, method: str, headers: dict[str, str], url: str = "", body: bytes | None = None) -> Answer:
         url = url or self.object_url(name)
-        request = HttpRequest(method, url, headers={"x-ms-version": VERSION} | self.condition | headers)
+        headers = {"x-ms-version": VERSION} | self.condition | headers
+        request = HttpRequest(method, url, headers=headers, content=body)
         try:
             answer = self._pipeline.run(request).http_response
         except AzureError as error:
             problem = failed(name, error)
         else:
-            if answer.status_code in (200, 206):
+            if answer.status_code in (200, 201, 206):
                 return answer
             problem = from_answer(name, answer.status_code, answer.headers, self._sas_expiry)
             answer.close()

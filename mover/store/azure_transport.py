@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An azure-core transport over http.client whose answers are read into the caller's buffer.
+"""An azure-core transport over http.client whose answers are read into the caller's buffer and whose bodies are sent from it.
 
-For range reads: the SDK's own transport joins every body into fresh memory, and test_bench_reads.py shows what that
+For ranges and pages: the SDK's own transport joins every body into fresh memory, and test_bench_reads.py shows what that
 costs. It keeps connections open, as many as there are requests at once; it honours HTTPS_PROXY, HTTP_PROXY, NO_PROXY
-and the CA bundle. It sends no bodies, follows no redirects and repeats nothing, but for one case: a kept connection
-that the server had closed meanwhile is replaced by a new one.
+and the CA bundle. It follows no redirects and repeats nothing, but for one case: a kept connection that the server had
+closed meanwhile is replaced by a new one. What is sent through it MUST be such that a second time changes nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def _tls_context() -> ssl.SSLContext:
 class Answer:
     """Status and headers (names in lower case), and a body that is read once. Belongs to one thread."""
 
-    def __init__(self, transport: ReadTransport, connection: http.client.HTTPConnection, raw: http.client.HTTPResponse):
+    def __init__(
+        self, transport: DirectTransport, connection: http.client.HTTPConnection, raw: http.client.HTTPResponse
+    ):
         self.status_code = raw.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.getheaders()}
         self._transport = transport
@@ -118,7 +120,7 @@ class Answer:
             self._drop()
 
 
-class ReadTransport(HttpTransport[HttpRequest, Answer]):
+class DirectTransport(HttpTransport[HttpRequest, Answer]):
     """For one host, the one of `url`. Safe for many threads."""
 
     def __init__(self, url: str) -> None:
@@ -140,7 +142,7 @@ class ReadTransport(HttpTransport[HttpRequest, Answer]):
             try:
                 return self._exchange(connection, request)
             except (ConnectionError, http.client.BadStatusLine):
-                pass  # closed by the server while it was idle: no answer has begun, and a read may be asked twice
+                pass  # closed by the server while it was idle: no answer has begun
             except (OSError, http.client.HTTPException) as error:
                 raise ServiceResponseError(type(error).__name__, error=error) from error
         connection = self._connect()
@@ -151,7 +153,12 @@ class ReadTransport(HttpTransport[HttpRequest, Answer]):
 
     def _exchange(self, connection: http.client.HTTPConnection, request: HttpRequest) -> Answer:
         try:
-            connection.request(request.method, self._target(request.url), headers=self._headers(request))
+            try:
+                connection.request(request.method, self._target(request.url), request.content, self._headers(request))
+            except ConnectionError:
+                if not request.content:
+                    raise
+                # a server that refuses a request need not read its body: the answer may be there all the same
             return Answer(self, connection, connection.getresponse())
         except BaseException:
             connection.close()
@@ -203,7 +210,7 @@ class ReadTransport(HttpTransport[HttpRequest, Answer]):
         for connection in idle:
             connection.close()
 
-    def __enter__(self) -> ReadTransport:
+    def __enter__(self) -> DirectTransport:
         return self
 
     def __exit__(self, *error: object) -> None:

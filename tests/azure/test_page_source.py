@@ -16,7 +16,7 @@ from agent.protocol import BackupPayload, Disk, PreviousSnapshot, RepositoryRefe
 from mover.disk import page_ranges as page_ranges_module
 from mover.disk import vhd
 from mover.disk.changes import ChangeMap
-from mover.disk.page_blob import PageBlobSource
+from mover.disk.page_source import PageBlobSource
 from mover.errors import SourceChanged, SourceError, StoreError
 from mover.repository.repository import Repository
 from mover.store.memory import MemoryStore

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A disk read from a page blob: its pages that hold data are listed, not guessed.
+
+What changed since an earlier snapshot is asked of the service and handed on as a change map, which a backup distrusts as any
+other. Every read is for the state that was there when the disk was opened (its ETag).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from mover.clock import SYSTEM, Clock
+from mover.disk import vhd
+from mover.disk.blocks import Blocks, runs
+from mover.disk.changes import ChangeMap
+from mover.disk.page_blob import PageBlob, parts
+from mover.errors import ConditionFailed, ObjectNotFound, SourceChanged, SourceError, UsageError
+from mover.repository.chunk import BLOCK_SIZE
+from mover.store.azure_location import redact
+from mover.store.patience import Patience
+
+IN_FLIGHT = 6
+"""Reads of 8 MiB at a time: what hides a request's delay on a line of a few Gbit/s, within the buffers of the memory promise."""
+_VHDX = b"vhdxfile"
+
+
+class PageBlobSource:
+    """See `DiskSource`. `url`: with its SAS. `name`, `identity` and `snapshot` are the issuer's words for which disk and which
+    state of it this is; by default the blob's URL and its snapshot's time. An export's URL tells neither."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "",
+        identity: str = "",
+        snapshot: str = "",
+        clock: Clock = SYSTEM,
+        patience: Patience | None = None,
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.blob = PageBlob(url, clock=clock, patience=patience, heard=heard)
+        self.where = self.blob.where
+        try:
+            self._open()
+        except BaseException:
+            self.blob.close()
+            raise
+        self.name = name or self.blob.name.rpartition("/")[2]
+        self.identity = identity or (self.name if self.blob.is_export else self.where)
+        self.snapshot: str | None = snapshot or self.blob.version.get("snapshot")
+        self.sector_size = 512
+        self.in_flight = IN_FLIGHT
+
+    def _open(self) -> None:
+        hint = "give a page blob's URL, or the SAS of a disk's or snapshot's export"
+        found = self.blob.open(SourceError, "a disk that is no page blob", hint)
+        if found is None:
+            hint = "check its URL; an export ends when its access is revoked"
+            raise SourceError("there is no such page blob", self.where, hint)
+        length, headers = found
+        etag = headers.get("etag", "")
+        if not etag:
+            raise SourceError("the store does not tell the blob's state", self.where, "is a proxy in between?")
+        self.blob.pages.condition = {"If-Match": etag}
+        self._length = length
+        if length == 0:
+            raise SourceError("a disk is empty", self.where, "name a disk that has a size")
+        self.source: str | None = f"page-blob:{etag}:{length}"
+        start = bytearray(min(length, len(_VHDX)))
+        self.read_into(0, [start])
+        if start == _VHDX:
+            hint = "export it as a VHD: disks of 4096-byte sectors are not read yet"
+            raise SourceError("a VHDX cannot be read", self.where, hint)
+        end = bytearray(min(length, vhd.FOOTER_SIZE))
+        self.read_into(length - len(end), [end])
+        footer = vhd.read_footer(bytes(end), length, self.where)
+        self.is_vhd = footer is not None
+        self.size = footer.size if footer is not None else length
+
+    # -- what it holds
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        for offset, length in self.blob.ranges(self._length):
+            if offset < self.size:
+                yield offset, min(length, self.size - offset)
+
+    def changes_since(self, previous: str, base: str = "") -> ChangeMap:
+        """What changed since the snapshot whose URL, with its SAS, is `previous`; `base` is the issuer's word for that.
+
+        StoreError when the service cannot tell (a resize across 4 TiB, a snapshot that is gone); UsageError when nobody says which
+        states these are."""
+        location, name, version, _ = parts(previous)
+        base = base or version.get("snapshot", "")
+        if not base or not self.snapshot:
+            hint = "an exported snapshot's URL does not tell: name both snapshots"
+            raise UsageError("changes between states without names", redact(previous), hint)
+        fields: dict[str, str] = {}
+        headers: dict[str, str] = {}
+        if location.object_url(name) == self.where and "snapshot" in version:
+            fields["prevsnapshot"] = version["snapshot"]
+        else:
+            headers["x-ms-previous-snapshot-url"] = previous
+        count = -(-self.size // BLOCK_SIZE)
+        touched = Blocks.of_ranges(count, self.blob.ranges(self._length, fields, headers), BLOCK_SIZE)
+        ranges = (
+            (start * BLOCK_SIZE, min(end * BLOCK_SIZE, self.size) - start * BLOCK_SIZE)
+            for start, end in runs(touched.mask(0, count), 0)
+        )
+        return ChangeMap(self.identity, self.size, self.snapshot, base, tuple(ranges))
+
+    # -- its bytes
+
+    def read_into(self, offset: int, buffers: Sequence[bytearray | memoryview]) -> None:
+        views = [memoryview(buffer) for buffer in buffers]
+        try:
+            self.blob.ask(lambda: self.blob.pages.read_into(self.blob.name, offset, *views))
+        except ConditionFailed:
+            raise SourceChanged("a page blob was changed while it was read", self.where) from None
+        except ObjectNotFound:
+            raise SourceError("a page blob was deleted while it was read", self.where) from None
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """There are requests in flight instead."""
+
+    def check_unchanged(self) -> None:
+        try:
+            self.blob.ask(lambda: self.blob.pages.properties(self.blob.name))
+        except ConditionFailed:
+            raise SourceChanged("a page blob was changed while it was read", self.where) from None
+
+    def close(self) -> None:
+        self.blob.close()
