@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 
-from mover.disk.target import FileTarget
+from mover.disk.target import DiskTarget
 from mover.errors import (
     Cancelled,
     Damaged,
@@ -45,9 +45,8 @@ WINDOW_PAGES = 4
 
 @dataclass(frozen=True, slots=True)
 class RestoreSettings:
-    """`threads`: fetches at a time, each with a buffer of FETCH_BYTES."""
+    """`verify`: read the target back and compare."""
 
-    threads: int = 4
     verify: bool = False
 
 
@@ -104,7 +103,7 @@ class Restore:
         """The disk's size in bytes."""
         return self._state.size
 
-    def run(self, target: FileTarget) -> RestoreResult:
+    def run(self, target: DiskTarget) -> RestoreResult:
         """Until the target holds the disk, byte for byte, durably."""
         repository = self._repository
         hold = repository.hold(self._point)
@@ -147,14 +146,18 @@ class Restore:
 
     # -- restoring
 
-    def _restore(self, reader: MapReader, target: FileTarget) -> None:
+    def _restore(self, reader: MapReader, target: DiskTarget) -> None:
         self._progress.stage("restore", self._state.size)
-        with ThreadPoolExecutor(self._settings.threads, "restore") as pool:
+        self._carry_out(self._tasks(reader, target), target.at_once)
+
+    def _carry_out(self, tasks: Iterator[Callable[[], None]], at_once: int) -> None:
+        self._handled = 0
+        with ThreadPoolExecutor(at_once, "restore") as pool:
             flying: set[Future[None]] = set()
             try:
-                for task in self._tasks(reader, target):
+                for task in tasks:
                     flying.add(pool.submit(task))
-                    while len(flying) >= 2 * self._settings.threads:
+                    while len(flying) >= 2 * at_once:
                         flying = self._land(flying)
                 while flying:
                     flying = self._land(flying)
@@ -171,7 +174,7 @@ class Restore:
         self._check()
         return rest
 
-    def _tasks(self, reader: MapReader, target: FileTarget) -> Iterator[Callable[[], None]]:
+    def _tasks(self, reader: MapReader, target: DiskTarget) -> Iterator[Callable[[], None]]:
         """Work in the order of pages; within a window of pages, of packs."""
         pages = len(reader.root.pages)
         for first in range(0, pages, WINDOW_PAGES):
@@ -194,10 +197,10 @@ class Restore:
             for group in _neighbours(sorted(wants.values(), key=_place)):
                 yield partial(self._fetch, target, group)
 
-    def _zero(self, target: FileTarget, start: int, end: int) -> None:
+    def _zero(self, target: DiskTarget, start: int, end: int) -> None:
         low, high = start * BLOCK_SIZE, min(end * BLOCK_SIZE, self._state.size)
         written = 0
-        if target.compare or target.is_device:
+        if target.compare:
             for data_low, data_high in target.data_within(low, high):
                 at = data_low // BLOCK_SIZE * BLOCK_SIZE
                 while at < data_high:
@@ -211,13 +214,13 @@ class Restore:
             self._result.written += written
             self._handled += high - low
 
-    def _fetch(self, target: FileTarget, wants: list[_Want]) -> None:
-        if target.compare or target.is_device:
+    def _fetch(self, target: DiskTarget, wants: list[_Want]) -> None:
+        if target.compare:
             wants = [want for want in wants if self._differing(target, want)]
         for run in _neighbours(wants):
             self._fetch_run(target, run)
 
-    def _differing(self, target: FileTarget, want: _Want) -> bool:
+    def _differing(self, target: DiskTarget, want: _Want) -> bool:
         """Whether any of its blocks must be written; those that need not are dropped from it."""
         keys = self._repository.keys
         differing = []
@@ -232,7 +235,7 @@ class Restore:
         want.blocks = differing
         return bool(differing)
 
-    def _current(self, target: FileTarget, offset: int, size: int) -> bytearray:
+    def _current(self, target: DiskTarget, offset: int, size: int) -> bytearray:
         buffer = bytearray(size)
         target.read_into(offset, buffer)
         return buffer
@@ -240,7 +243,7 @@ class Restore:
     def _block_size(self, block: int) -> int:
         return min(BLOCK_SIZE, self._state.size - block * BLOCK_SIZE)
 
-    def _fetch_run(self, target: FileTarget, run: list[_Want]) -> None:
+    def _fetch_run(self, target: DiskTarget, run: list[_Want]) -> None:
         first = run[0].entry.place
         buffer: bytearray | None = getattr(self._local, "buffer", None)
         if buffer is None:
@@ -253,8 +256,22 @@ class Restore:
             self._repository.store.read_into(first.pack.object, first.offset, view)
         except (ObjectNotFound, ShortObject) as error:
             failure = error
+        gathered: list[bytes] = []  # of neighbouring blocks, to be written at `at`
+        at = size = 0
         for want in run:
-            self._write(target, want, self._open(want.entry, view, want.entry.place.offset - first.offset, failure))
+            raw = self._open(want.entry, view, want.entry.place.offset - first.offset, failure)
+            for block in want.blocks:
+                if len(raw) != self._block_size(block):
+                    value = f"block {block}: {len(raw)} of {self._block_size(block)} bytes, {want.entry.place}"
+                    raise Damaged("a chunk does not have its block's length", value)
+                if gathered and (block * BLOCK_SIZE != at + size or size + len(raw) > target.most):
+                    self._write(target, at, gathered)
+                    gathered, size = [], 0
+                at = at if gathered else block * BLOCK_SIZE
+                gathered.append(raw)
+                size += len(raw)
+        if gathered:
+            self._write(target, at, gathered)
         with self._lock:
             self._result.fetched += length
 
@@ -274,32 +291,40 @@ class Restore:
                 return recover_chunk(store, reader, entry, Kind.DATA, error)
         return recover_chunk(store, reader, entry, Kind.DATA, failure)
 
-    def _write(self, target: FileTarget, want: _Want, raw: bytes) -> None:
-        for block in want.blocks:
-            if len(raw) != self._block_size(block):
-                value = f"block {block}: {len(raw)} of {self._block_size(block)} bytes, {want.entry.place}"
-                raise Damaged("a chunk does not have its block's length", value)
-            target.write(block * BLOCK_SIZE, raw)
+    def _write(self, target: DiskTarget, at: int, parts: list[bytes]) -> None:
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        target.write(at, data)
         with self._lock:
-            self._result.written += len(raw) * len(want.blocks)
-            self._handled += len(raw) * len(want.blocks)
+            self._result.written += len(data)
+            self._handled += len(data)
 
     # -- verifying
 
-    def _verify(self, reader: MapReader, target: FileTarget) -> None:
+    def _verify(self, reader: MapReader, target: DiskTarget) -> None:
         """Read the target back and compare every block with the map."""
         self._progress.stage("verify", self._state.size)
+        self._carry_out(self._verifications(reader, target), target.at_once)
+
+    def _verifications(self, reader: MapReader, target: DiskTarget) -> Iterator[Callable[[], None]]:
+        at_once = FETCH_BYTES // BLOCK_SIZE
+        for number in range(len(reader.root.pages)):
+            page = reader.page(number) or Page([None] * reader.root.page_blocks(number))
+            for at in range(0, len(page.entries), at_once):
+                yield partial(self._verify_blocks, target, number * PAGE_BLOCKS + at, page.entries[at : at + at_once])
+
+    def _verify_blocks(self, target: DiskTarget, first: int, entries: list[MapEntry | None]) -> None:
         keys = self._repository.keys
-        for block in range(reader.root.blocks):
-            if block % 64 == 0:
-                self._handled = block * BLOCK_SIZE
-                self._check()
-            entry = reader.entry(block)
-            current = self._current(target, block * BLOCK_SIZE, self._block_size(block))
-            right = keys.chunk_id(Kind.DATA, current) == entry.chunk_id if entry else not current.strip(b"\0")
+        end = min((first + len(entries)) * BLOCK_SIZE, self._state.size)
+        view = memoryview(self._current(target, first * BLOCK_SIZE, end - first * BLOCK_SIZE))
+        for number, entry in enumerate(entries):
+            current = view[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE]
+            right = keys.chunk_id(Kind.DATA, current) == entry.chunk_id if entry else not bytes(current).strip(b"\0")
             if not right:
-                raise VerifyFailed("the target does not hold what was written to it", f"{target.path}: block {block}")
-            self._result.verified += len(current)
+                value = f"{target.path}: block {first + number}"
+                raise VerifyFailed("the target does not hold what was written to it", value)
+        with self._lock:
+            self._result.verified += len(view)
+            self._handled += len(view)
 
 
 def _place(want: _Want) -> Place:

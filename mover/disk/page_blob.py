@@ -14,13 +14,14 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from mover.clock import SYSTEM, Clock
 from mover.disk.page_ranges import page_ranges
-from mover.errors import MoverError, ObjectNotFound
+from mover.errors import MoverError, ObjectNotFound, StoreError
 from mover.store.azure_credentials import Sas
 from mover.store.azure_location import ContainerLocation, parse_blob
 from mover.store.azure_pages import AzurePages
 from mover.store.patience import Patience
 
 T = TypeVar("T")
+_HINT = "check the disk's URL, and that its access has not ended; then issue the same command again"
 _VERSION_FIELDS = ("snapshot", "versionid")
 
 
@@ -73,7 +74,13 @@ class PageBlob:
         """Without asking again."""
         with self._lock:
             self.requests += 1
-        found = call()
+        try:
+            found = call()
+        except StoreError as error:
+            error.value = self.where if error.value == self.name else error.value
+            if error.hint == StoreError.hint_default:
+                error.hint = _HINT
+            raise
         self._heard()
         return found
 

@@ -16,27 +16,63 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
+from typing import Protocol
 
 from mover.disk import vhd
 from mover.errors import SourceError, StoreFull, TargetError
+from mover.repository.chunk import BLOCK_SIZE
 
 PARTIAL = ".partial"
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 _LIBC = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
 _ZERO = bytes(1 << 20)
+CUT_HINT = "give --format vhd to restore into it, or name another target"
+FOR_ONE = "wait until it has ended, or name another target"
+
+
+class DiskTarget(Protocol):
+    """What a restore asks of a target of `size` bytes. `read_into`, `write`, `zero` and `data_within` MUST be safe for threads.
+
+    `compare`: what is there may be right already, so the restore reads before it writes; otherwise all of it reads as zeros.
+    `existed`: it was there before and is only looked at: whoever wants to change a byte of it gets TargetError.
+    `at_once`: fetches and writes worth having on their way at a time. `most`: bytes of one write, neighbouring blocks together.
+    """
+
+    path: str
+    size: int
+    compare: bool
+    existed: bool
+    at_once: int
+    most: int
+
+    def read_into(self, offset: int, target: bytearray | memoryview) -> None:
+        """What stands there now."""
+
+    def write(self, offset: int, data: bytes) -> None: ...
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make a range read as zeros."""
+
+    def data_within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Ranges (start, end) between the two that may hold something else than zeros."""
+
+    def sync(self) -> None:
+        """Durable; and what is read next comes from where it is stored."""
+
+    def finish(self, time: float) -> None:
+        """The restore is whole, at `time` (Unix seconds): durable, and no longer told from a disk."""
+
+    def close(self) -> None: ...
 
 
 class FileTarget:
-    """A file or a block device of at least `size` bytes. Methods are safe for many threads.
-
-    `compare`: what is there may be right already, so the restore reads before it writes; otherwise all of it reads as zeros.
-    `existed`: a file of that name was there: it is opened for reading, and whoever wants to change a byte of it gets TargetError.
-    """
+    """See `DiskTarget`: a file or a block device of at least `size` bytes."""
 
     def __init__(self, path: str, size: int, *, in_place: bool = False, as_vhd: bool = False) -> None:
         self.path = path
         self.size = size
+        self.at_once, self.most = 4, BLOCK_SIZE
         self._as_vhd = as_vhd
         self._final: str | None = None
         try:
@@ -51,10 +87,10 @@ class FileTarget:
             status = os.stat(self.path)
         except FileNotFoundError:
             status = None
-        self.is_device = status is not None and stat.S_ISBLK(status.st_mode)
-        if status is not None and not self.is_device and not stat.S_ISREG(status.st_mode):
+        self._is_device = status is not None and stat.S_ISBLK(status.st_mode)
+        if status is not None and not self._is_device and not stat.S_ISREG(status.st_mode):
             raise TargetError("a target is neither a file nor a block device", self.path)
-        self.existed = status is not None and not self.is_device and not in_place
+        self.existed = status is not None and not self._is_device and not in_place
         if status is None and in_place:
             raise TargetError(
                 "there is nothing to restore in place", self.path, "leave --in-place away to make a new file"
@@ -64,13 +100,13 @@ class FileTarget:
             self._final = self.path
             path = self.path + PARTIAL
         # O_EXCL on a device: refused while it is mounted, part of a volume, or the target of another restore
-        how = os.O_CREAT if status is None else os.O_EXCL if self.is_device else 0
+        how = os.O_CREAT if status is None else os.O_EXCL if self._is_device else 0
         access = os.O_RDONLY if self.existed else os.O_RDWR
         self._fd = os.open(path, access | os.O_CLOEXEC | how, 0o600)
         try:
             self._take(path)
             self.compare = status is not None or os.fstat(self._fd).st_size > 0
-            if self.is_device:
+            if self._is_device:
                 if self._as_vhd:
                     raise TargetError(
                         "a VHD is a file; a device takes the disk itself", self.path, "leave --format vhd away"
@@ -113,8 +149,7 @@ class FileTarget:
             return
         end = os.pread(self._fd, vhd.FOOTER_SIZE, size - vhd.FOOTER_SIZE)
         if vhd.is_footer(end):
-            hint = "give --format vhd to restore into it, or name another file"
-            raise TargetError("the target is a VHD and would be none afterwards", self.path, hint)
+            raise TargetError("the target is a VHD and would be none afterwards", self.path, CUT_HINT)
 
     def _take(self, path: str) -> None:
         """One restore at a time: of two that write one file, each would find it whole, and one of them be wrong."""
@@ -126,11 +161,9 @@ class FileTarget:
         except OSError:
             return  # a file system without locks
         if not ours:  # not the file of that name any more: another restore has given it its own
-            hint = "wait until it has ended, or name another target"
-            raise TargetError("another restore writes the target", self.path, hint)
+            raise TargetError("another restore writes the target", self.path, FOR_ONE)
 
     def read_into(self, offset: int, target: bytearray | memoryview) -> None:
-        """What stands there now."""
         view = memoryview(target)
         try:
             while len(view):
@@ -153,8 +186,7 @@ class FileTarget:
             raise _target_error("a target cannot be written", f"{self.path} at {offset}", error) from None
 
     def data_within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Ranges (start, end) between the two that may hold something else than zeros."""
-        if self.is_device:
+        if self._is_device:
             yield start, end
             return
         fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
@@ -173,7 +205,7 @@ class FileTarget:
             os.close(fd)
 
     def zero(self, offset: int, length: int) -> None:
-        """Make a range read as zeros: a hole where the file system can, zeros otherwise."""
+        """A hole where the file system can, zeros otherwise."""
         if self.existed:
             raise self._exists(f"it differs at {offset}")
         punched = _LIBC.fallocate(
@@ -185,7 +217,7 @@ class FileTarget:
             offset, length = offset + part, length - part
 
     def sync(self) -> None:
-        """Durable, and out of the page cache, so that what is read next comes from where it is stored."""
+        """Durable, and out of the page cache."""
         try:
             os.fsync(self._fd)
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -193,7 +225,7 @@ class FileTarget:
             raise _target_error("a target cannot be made durable", self.path, error) from None
 
     def finish(self, time: float) -> None:
-        """The restore is whole: footer, fsync, final name."""
+        """Footer, fsync, final name."""
         if self._as_vhd and not self.existed:
             self.write(self.size, vhd.make_footer(self.size, uuid.uuid4(), time))
         self.sync()

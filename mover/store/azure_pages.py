@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes to page blobs: made, filled page by page with a checksum that the service checks, cleared, leased, marked.
 
-One request a call, nothing repeated; each may be asked again with the same outcome, but for `create` and `acquire_lease`.
+One request a call, nothing repeated; each may be asked again with the same outcome, but for `create`.
 Sources: Microsoft's "Put Page", "Put Blob", "Lease Blob", "Set Blob Properties" and "Set Blob Metadata".
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 from collections.abc import Mapping
+from typing import Any
 
 from mover.store.azure_reads import AzureReads
 
-try:
-    from azure.storage.extensions.checksums import crc64  # in C, with the SDK's extra (it is locked)
-except ImportError:
-    crc64 = None
+_EXTENSIONS = "azure.storage.extensions"  # in C, with the SDK's extra (it is locked)
+_crc64: Any = (
+    importlib.import_module(f"{_EXTENSIONS}.checksums").crc64 if importlib.util.find_spec(_EXTENSIONS) else None
+)
 
 PAGE = 512
 MOST = 4 << 20
@@ -29,13 +31,13 @@ class AzurePages(AzureReads):
     lease = ""
 
     def create(self, name: str, size: int, metadata: Mapping[str, str]) -> None:
-        """A blob of zeros. ObjectExists when the name is taken."""
+        """A blob of zeros; `metadata` by their headers' names. ObjectExists when the name is taken."""
         headers = {
             "x-ms-blob-type": "PageBlob",
             "x-ms-blob-content-length": str(size),
             "If-None-Match": "*",
         }
-        self._put(name, "", headers | _metadata(metadata))
+        self._put(name, "", headers | dict(metadata))
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """`data`: whole pages, at most MOST."""
@@ -51,13 +53,14 @@ class AzurePages(AzureReads):
         self._put(name, "comp=properties", {"x-ms-blob-content-length": str(size)})
 
     def set_metadata(self, name: str, metadata: Mapping[str, str]) -> None:
-        """All of it: what is not named is gone."""
-        self._put(name, "comp=metadata", _metadata(metadata))
+        """All of it, by their headers' names: what is not named is gone."""
+        self._put(name, "comp=metadata", dict(metadata))
 
-    def acquire_lease(self, name: str, seconds: int) -> None:
-        """LeaseConflict when another holder's is active."""
-        headers = {"x-ms-lease-action": "acquire", "x-ms-lease-duration": str(seconds)}
-        self.lease = self._put(name, "comp=lease", headers).get("x-ms-lease-id", "")
+    def acquire_lease(self, name: str, lease: str, seconds: int) -> None:
+        """`lease`: a GUID of the caller's. LeaseConflict when another holder's is active."""
+        headers = {"x-ms-lease-action": "acquire", "x-ms-lease-duration": str(seconds), "x-ms-proposed-lease-id": lease}
+        self._put(name, "comp=lease", headers)
+        self.lease = lease
 
     def renew_lease(self, name: str) -> None:
         """LeaseConflict or LeaseLost when another holder has had one since it ended."""
@@ -65,7 +68,6 @@ class AzurePages(AzureReads):
 
     def release_lease(self, name: str) -> None:
         self._put(name, "comp=lease", {"x-ms-lease-action": "release"})
-        self.lease = ""
 
     def _put(self, name: str, query: str, headers: dict[str, str], data: bytes = b"") -> Mapping[str, str]:
         lease = {"x-ms-lease-id": self.lease} if self.lease else {}
@@ -74,13 +76,9 @@ class AzurePages(AzureReads):
             return answer.headers
 
 
-def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {f"x-ms-meta-{key}": value for key, value in metadata.items()}
-
-
 def checksum(data: bytes) -> dict[str, str]:
     """The header by which the service checks a body."""
-    if crc64 is None:
+    if _crc64 is None:
         digest = hashlib.md5(data, usedforsecurity=False).digest()
         return {"Content-MD5": base64.b64encode(digest).decode()}
-    return {"x-ms-content-crc64": base64.b64encode(crc64.compute(data, 0).to_bytes(8, "little")).decode()}
+    return {"x-ms-content-crc64": base64.b64encode(_crc64.compute(data, 0).to_bytes(8, "little")).decode()}

@@ -52,6 +52,11 @@ class Patience:
             except StoreUnavailable as error:
                 pause(error)
 
+    def wait(self, name: str, seconds: float) -> None:
+        """Cancelled when that comes meanwhile."""
+        if self._clock.wait(self._cancel, seconds):
+            raise Cancelled("stopped while waiting for the store", name)
+
     def pauses(self, name: str) -> Callable[[StoreUnavailable], None]:
         """A function to call at every failure of one request: it waits, or raises when patience is over."""
         began: float | None = None
@@ -67,7 +72,6 @@ class Patience:
                 wait = max(wait, error.after)
             if now + wait - began > self._seconds:
                 raise error
-            if self._clock.wait(self._cancel, wait):
-                raise Cancelled("stopped while waiting for the store", name) from error
+            self.wait(name, wait)
 
         return pause

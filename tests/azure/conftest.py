@@ -12,8 +12,10 @@ from azure.storage.blob import (
     AccountSasPermissions,
     BlobClient,
     BlobServiceClient,
+    ContainerSasPermissions,
     ResourceTypes,
     generate_account_sas,
+    generate_container_sas,
 )
 
 from tests.agent.conftest import dm, place, strict  # noqa: F401 - fixtures
@@ -39,22 +41,32 @@ class PageBlob:
             self.container = uuid.uuid4().hex
             service.create_container(self.container)
         self._azurite = azurite
-        self._client = self._open()
+        self._client = self.client()
         self._client.create_page_blob(size)
-        self._sas = generate_account_sas(
+        expiry = datetime.now(UTC) + timedelta(hours=2)
+        # Azurite takes no container's SAS for a snapshot, and no account's for the resize of a page blob
+        self._sas = generate_container_sas(
+            azurite.account_name,
+            self.container,
+            azurite.account_key,
+            permission=ContainerSasPermissions(read=True, write=True, list=True, create=True),
+            expiry=expiry,
+        )
+        self._account_sas = generate_account_sas(
             azurite.account_name,
             azurite.account_key,
-            ResourceTypes(object=True, container=True, service=True),
-            AccountSasPermissions(read=True, write=True, list=True, create=True),
-            datetime.now(UTC) + timedelta(hours=2),
+            ResourceTypes(object=True),
+            AccountSasPermissions(read=True),
+            expiry,
         )
 
-    def _open(self, snapshot: str = "") -> BlobClient:
+    def client(self, name: str = "disk.vhd", snapshot: str = "") -> BlobClient:
+        """The SDK's, of a blob in the container, past the front."""
         server = self._azurite
         return BlobClient(
             server.blob_url,
             self.container,
-            "disk.vhd",
+            name,
             snapshot=snapshot or None,
             credential=server.account_key,
             retry_total=0,
@@ -77,13 +89,18 @@ class PageBlob:
         made: str = self._client.create_snapshot()["snapshot"]
         return made
 
-    def url(self, snapshot: str = "") -> str:
-        """With a SAS, at the front."""
-        state = f"snapshot={snapshot}&" if snapshot else ""
-        return f"{self._front.url}/{self.container}/disk.vhd?{state}{self._sas}"
+    def url(self, snapshot: str = "", name: str = "disk.vhd") -> str:
+        """With a SAS, at the front; `name`: of another blob, which need not be there."""
+        query = f"snapshot={snapshot}&{self._account_sas}" if snapshot else self._sas
+        return f"{self._front.url}/{self.container}/{name}?{query}"
 
-    def content(self, snapshot: str = "") -> bytes:
-        with self._open(snapshot) as client:
+    def waits_for_upload(self, size: int, name: str = "upload") -> str:
+        """The URL of a managed disk of `size` bytes and a footer that waits for its upload."""
+        self.client(name).create_page_blob(size + 512)
+        return self._front.upload(self.url(name=name))
+
+    def content(self, snapshot: str = "", name: str = "disk.vhd") -> bytes:
+        with self.client(name, snapshot) as client:
             data: bytes = client.download_blob().readall()
         return data
 

@@ -2,9 +2,11 @@
 """A front to Azurite: what Azurite answers wrongly about page blobs is answered as Azure does; the rest is passed through.
 
 It gives true `comp=pagelist` answers since an earlier snapshot (changed and cleared pages, interleaved, in pages of `results`),
-exports of snapshots under hosts of their own (`/md-N/GUID/abcd`, read-only, with a SAS that ends), and faults: each request is
-shown to `faults`, oldest first; one that returns an answer has it sent instead. What it is not: a measure of Azure's speed.
-Sources: Microsoft's "Get Page Ranges" and "Common REST API error codes".
+exports of snapshots under hosts of their own (`/md-N/GUID/abcd`, read-only, with a SAS that ends), managed disks that wait for
+their upload (the same, and pages may be written, nothing else; what Azure would make of it is `uploaded`), Azure's limit of
+4 MiB a Put Page, and faults: each request is shown to `faults`, oldest first; one that returns an answer has it sent instead.
+What it is not: a measure of Azure's speed.
+Sources: Microsoft's "Get Page Ranges", "Put Page", "Upload a VHD to Azure" and "Common REST API error codes".
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from types import TracebackType
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 PAGE = 512
+MOST = 4 << 20
 _RANGE = re.compile(r"<(Page|Clear)Range><Start>(\d+)</Start><End>(\d+)</End></\1Range>")
 
 
@@ -44,7 +47,8 @@ class Request:
 
 @dataclass
 class Reply:
-    """`cut`: the connection is closed after so many bytes of the body. `drip`: seconds between its pieces of 64 KiB."""
+    """`cut`: the connection is closed after so many bytes of the body; -1: without any answer. `drip`: seconds between its pieces
+    of 64 KiB."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -62,11 +66,13 @@ Fault = Callable[[Request, "Front"], Reply | None]
 
 @dataclass
 class Export:
-    """A snapshot under a URL of its own. `target`: the blob's path and query at Azurite, its SAS included."""
+    """A disk under a URL of its own. `target`: the blob's path and query at Azurite, its SAS included. `upload`: it may be
+    written."""
 
     target: str
     ends: datetime
     sig: str
+    upload: bool = False
     revoked: bool = False
     expired: bool = False
 
@@ -80,6 +86,8 @@ class Front:
         self._account = split.path
         self.results = results
         self.faults: list[Fault] = []
+        self.loses: Callable[[Request], bool] = lambda request: False
+        """Whether a request that is carried out is not answered."""
         self.log: list[Request] = []
         self._exports: dict[str, Export] = {}
         self._numbers = itertools.count(1)
@@ -112,15 +120,35 @@ class Front:
 
     # -- exports
 
-    def export(self, blob: str, *, seconds: float = 3600) -> str:
+    def upload(self, blob: str, *, seconds: float = 3600) -> str:
+        """The URL with a SAS, of a managed disk that waits for its upload; `blob` as for `export`, of the upload's size."""
+        return self.export(blob, seconds=seconds, upload=True)
+
+    def uploaded(self, url: str) -> bytes:
+        """What the managed disk holds once its access is revoked; ValueError where Azure would make no disk of it."""
+        self.revoke(url)
+        target = self._exports[urlsplit(url).path].target
+        body = self.upstream("GET", target, {"x-ms-version": "2021-12-02"}).body
+        footer = body[-PAGE:]
+        if footer[:8] != b"conectix" or int.from_bytes(footer[48:56], "big") != len(body) - PAGE:
+            raise ValueError("no footer of a fixed VHD of this size")
+        return body[:-PAGE]
+
+    def export(self, blob: str, *, seconds: float = 3600, upload: bool = False) -> str:
         """The URL with a SAS, of an exported snapshot; `blob`: its URL at this front, with a SAS of the account."""
         split = urlsplit(blob)
         path = f"/md-{next(self._numbers)}/{uuid.uuid4().hex[:12]}/abcd"
         ends = datetime.now(UTC) + timedelta(seconds=seconds)
         sig = uuid.uuid4().hex
-        self._exports[path] = Export(f"{split.path}?{split.query}", ends, sig)
+        self._exports[path] = Export(f"{split.path}?{split.query}", ends, sig, upload)
         host = f"http://127.0.0.1:{self._server.server_port}"
-        sas = {"sv": "2018-03-28", "sr": "b", "se": ends.isoformat(timespec="seconds"), "sp": "r", "sig": sig}
+        sas = {
+            "sv": "2018-03-28",
+            "sr": "b",
+            "se": ends.isoformat(timespec="seconds"),
+            "sp": "rw" if upload else "r",
+            "sig": sig,
+        }
         return f"{host}{path}?{urlencode(sas)}"
 
     def revoke(self, url: str) -> None:
@@ -143,6 +171,8 @@ class Front:
                 break
         else:
             reply = self._answer(request, handler.path, body)
+            if self.loses(request):
+                reply = Reply(0, cut=-1)
         self._send(handler, reply)
 
     def _answer(self, request: Request, target: str, body: bytes) -> Reply:
@@ -152,10 +182,15 @@ class Front:
                 return error(403, "AuthenticationFailed", date=formatdate(usegmt=True))
             if export.expired or datetime.now(UTC) >= export.ends:
                 return error(403, "AuthenticationFailed", date=formatdate(export.ends.timestamp() + 1, usegmt=True))
-            if request.method not in ("GET", "HEAD"):
+            is_page = request.method == "PUT" and request.fields.get("comp") == "page"
+            if request.method not in ("GET", "HEAD") and not (export.upload and is_page):
                 return error(403, "AuthorizationPermissionMismatch")
             kept = {n: v for n, v in request.fields.items() if n in ("comp", "maxresults", "marker")}
             target = export.target + (f"&{urlencode(kept)}" if kept else "")
+        elif request.path.startswith("/md-"):
+            return error(404, "BlobNotFound")
+        if len(body) > MOST and request.fields.get("comp") == "page":
+            return error(413, "RequestBodyTooLarge")
         previous = self._previous(request, target)
         if request.fields.get("comp") == "pagelist" and request.method == "GET":
             if previous is None and (
@@ -181,6 +216,9 @@ class Front:
             connection.close()
 
     def _send(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+        if reply.cut == -1:
+            handler.close_connection = True
+            return
         handler.send_response(reply.status)
         headers = {"content-length": str(len(reply.body)), "date": formatdate(usegmt=True)} | reply.headers
         for name, value in headers.items():

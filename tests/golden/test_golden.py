@@ -105,7 +105,7 @@ def fingerprint(path: Path) -> str:
 
 
 def restored(repository: Repository, point: Point, disk: int, path: Path) -> str:
-    job = Restore(repository, point, disk, RestoreSettings(threads=2), Progress(SYSTEM))
+    job = Restore(repository, point, disk, RestoreSettings(), Progress(SYSTEM))
     target = FileTarget(str(path), job.size)
     try:
         job.run(target)

@@ -69,7 +69,7 @@ class Place:
     def ours(self, name: str, disk: int) -> bytes:
         path = self._fresh()
         point = self.repository.read_point(name)
-        job = Restore(self.repository, point, disk, RestoreSettings(threads=2), Progress(SYSTEM))
+        job = Restore(self.repository, point, disk, RestoreSettings(), Progress(SYSTEM))
         target = FileTarget(str(path), job.size)
         job.run(target)
         target.close()

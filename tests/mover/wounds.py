@@ -71,7 +71,8 @@ class SparseDisk:
 class SparseTarget:
     """Keeps what a restore writes; like a new file, all of it reads as zeros before."""
 
-    compare = is_device = False
+    compare = False
+    at_once, most = 1, MIB
     path = "memory"
 
     def __init__(self) -> None:
@@ -114,7 +115,7 @@ def back_up(
 def restored(repository: Repository, name: str, disk: int) -> Content:
     target = SparseTarget()
     point = repository.read_point(name)
-    Restore(repository, point, disk, RestoreSettings(threads=1), Progress(SYSTEM)).run(target)  # type: ignore[arg-type]
+    Restore(repository, point, disk, RestoreSettings(), Progress(SYSTEM)).run(target)  # type: ignore[arg-type]
     return target.blocks
 
 

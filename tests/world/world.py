@@ -137,7 +137,8 @@ class WorldDisk:
 class WorldTarget:
     """A disk to restore to."""
 
-    compare = is_device = False
+    compare = False
+    at_once, most = 1, BLOCK
     path = "memory"
 
     def __init__(self, size: int) -> None:

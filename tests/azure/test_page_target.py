@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks written to page blobs: what is sent and what is not, and every failure on the way. test_targets has what targets share."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+
+import pytest
+from azure.storage.blob import BlobLeaseClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mover.disk.page_target import HOLE, MARK, PageBlobTarget, filled
+from mover.errors import AccessDenied, SasExpired, StoreUnavailable, TargetError
+from mover.repository.repository import Repository
+from mover.restore import Restore, RestoreResult, RestoreSettings
+from mover.store import azure_pages
+from mover.store.memory import MemoryStore
+from mover.store.patience import Patience
+from tests.azure.conftest import MIB, PageBlob
+from tests.azure.front import MOST, Front, Reply, Request, error
+from tests.mover.disks import MemoryDisk, back_up, quiet
+from tests.mover.store.clock import ManualClock
+
+pytestmark = pytest.mark.azurite
+RNG = random.Random(17)
+SIZE = 12 * MIB
+
+
+class Saved:
+    """A disk in a repository."""
+
+    def __init__(self, blocks: list[int], size: int = SIZE) -> None:
+        self.disk = MemoryDisk(size)
+        self.disk.fill(RNG, blocks)
+        self.repository = Repository.create(MemoryStore())
+        self._jobs = iter(range(100))
+        self.back_up()
+
+    def back_up(self) -> None:
+        done = back_up(self.repository, f"job-{next(self._jobs)}", self.disk)
+        self.point = self.repository.find_point(done.point)
+
+    def restore(self, url: str, clock: ManualClock | None = None, **options: bool) -> tuple[RestoreResult, int]:
+        """(the result, requests to the target)"""
+        clock = clock or ManualClock()
+        target = PageBlobTarget(url, self.disk.size, clock=clock, patience=Patience(clock, seconds=120), **options)
+        try:
+            job = Restore(self.repository, self.point, 0, RestoreSettings(verify=True), quiet())
+            return job.run(target), target.blob.requests
+        finally:
+            target.close()
+
+
+@pytest.fixture
+def saved() -> Saved:
+    return Saved([0, 1, 2, 3, 4, 7, 11])
+
+
+def puts(front: Front) -> list[Request]:
+    return [request for request in front.log if request.method == "PUT" and request.fields.get("comp") == "page"]
+
+
+def is_write(request: Request) -> bool:
+    return request.headers.get("x-ms-page-write") == "update"
+
+
+def test_an_upload_takes_pages_of_at_most_4_mib_and_none_that_is_zero(
+    saved: Saved, page_blob: PageBlob, front: Front
+) -> None:
+    saved.disk.data[7 * MIB + 512 : 8 * MIB - 512] = bytes(MIB - 1024)  # a hole, within a block
+    saved.back_up()
+    url = page_blob.waits_for_upload(SIZE)
+    saved.restore(url)
+    sizes = [last - first + 1 for first, last in (request.range for request in puts(front))]
+    assert all(size <= MOST for size in sizes)
+    assert sum(sizes) == 6 * MIB + 1024 + 512  # the footer
+    assert len(sizes) == 6  # 0 to 4 as 4 + 1, the two ends of 7, 11, the footer
+    assert front.uploaded(url) == saved.disk.data
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.booleans()), max_size=8))
+def test_holes_are_left_out_and_nothing_else(parts: list[tuple[int, bool]]) -> None:
+    data = b"".join((b"\1" if full else b"\0") * 512 * pages for pages, full in parts)
+    found = list(filled(data))
+    rest = bytearray(data)
+    for low, high in found:
+        rest[low:high] = bytes(high - low)
+        assert low % 512 == 0
+        assert high % 512 == 0
+        assert data[low]
+        assert data[high - 512]
+    assert not any(rest)
+    assert all(later[0] - earlier[1] >= HOLE for earlier, later in itertools.pairwise(found))
+    assert bytes(HOLE) not in b"|".join(data[low:high] for low, high in found)
+
+
+def test_in_place_only_what_differs_is_sent(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+    saved.restore(page_blob.url(name="made"))
+    content = page_blob.content(name="made")
+    assert content == saved.disk.data
+    with page_blob.client("made") as client:
+        client.upload_page(RNG.randbytes(512), 3 * MIB, 512)
+        client.upload_page(RNG.randbytes(512), 9 * MIB + 1024, 512)
+    front.log.clear()
+    done, _ = saved.restore(page_blob.url(name="made"), in_place=True)
+    sent = {(request.headers["x-ms-page-write"], request.range) for request in puts(front)}
+    assert sent == {("update", (3 * MIB, 4 * MIB - 1)), ("clear", (9 * MIB, 10 * MIB - 1))}
+    assert done.written == 2 * MIB
+    assert page_blob.content(name="made") == content
+
+
+def test_in_place_over_a_blob_of_another_size(saved: Saved, page_blob: PageBlob) -> None:
+    for size in (SIZE - 4 * MIB, SIZE + 4 * MIB):
+        name = f"made-{size}"
+        with page_blob.client(name) as client:
+            client.create_page_blob(size)
+            client.upload_page(RNG.randbytes(MIB), size - MIB, MIB)
+        saved.restore(page_blob.url(name=name), in_place=True)
+        assert page_blob.content(name=name) == saved.disk.data
+
+
+def test_a_vhd_is_not_cut_to_a_raw_disk(saved: Saved, page_blob: PageBlob) -> None:
+    saved.restore(page_blob.url(name="made"), as_vhd=True)
+    before = page_blob.content(name="made")
+    with pytest.raises(TargetError, match="would be none afterwards"):
+        saved.restore(page_blob.url(name="made"), in_place=True)
+    saved.restore(page_blob.url(name="made"), in_place=True, as_vhd=True)
+    assert page_blob.content(name="made")[:-512] == before[:-512] == saved.disk.data
+
+
+# -- what fails -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        error(503, "ServerBusy"),
+        error(503, "ServerBusy", retry_after="7"),
+        error(429, "TooManyRequests", x_ms_retry_after_ms="900"),
+        error(500, "OperationTimedOut"),
+        error(400, "Crc64Mismatch"),
+        Reply(0, cut=-1),
+    ],
+    ids=["busy", "retry-after", "429", "timed out", "damaged on the way", "no answer"],
+)
+def test_a_write_that_fails_in_passing_is_sent_again(
+    saved: Saved, page_blob: PageBlob, front: Front, reply: Reply
+) -> None:
+    failures = iter([reply] * 6)
+    front.faults.append(lambda request, _: next(failures, None) if is_write(request) else None)
+    clock = ManualClock()
+    url = page_blob.waits_for_upload(SIZE)
+    saved.restore(url, clock)
+    assert front.uploaded(url) == saved.disk.data
+    if reply.headers.get("retry-after"):
+        assert max(clock.waits) >= 7
+
+
+def test_an_answer_that_is_lost_changes_nothing(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+    """Each request is carried out and its answer lost, once: making the blob, its lease, pages, the footer, the mark."""
+    lost: set[tuple[str, str, str]] = set()
+
+    def loses(request: Request) -> bool:
+        what = (request.method, request.fields.get("comp", ""), request.headers.get("x-ms-range", ""))
+        if request.method != "PUT" or what in lost:
+            return False
+        lost.add(what)
+        return True
+
+    front.loses = loses
+    saved.restore(page_blob.url(name="made"), as_vhd=True)
+    assert {comp for _, comp, _ in lost} == {"", "lease", "page", "metadata"}
+    assert page_blob.content(name="made")[:-512] == saved.disk.data
+
+
+def test_what_does_not_pass_ends_the_run_and_the_next_goes_on(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+    """500 for one range only, the third that is written."""
+    seen: list[int] = []
+
+    def fault(request: Request, _: Front) -> Reply | None:
+        if not is_write(request):
+            return None
+        if request.range[0] not in seen:
+            seen.append(request.range[0])
+        return error(500, "InternalError") if seen.index(request.range[0]) == 2 else None
+
+    front.faults.append(fault)
+    url = page_blob.waits_for_upload(SIZE)
+    with pytest.raises(StoreUnavailable):
+        saved.restore(url)
+    front.faults.clear()
+    done, _ = saved.restore(url)
+    assert done.equal > 0
+    assert front.uploaded(url) == saved.disk.data
+
+
+@pytest.mark.parametrize("how", ["revoke", "expire"])
+def test_a_sas_that_ends_ends_the_run_and_a_new_one_goes_on(
+    saved: Saved, page_blob: PageBlob, front: Front, how: str
+) -> None:
+    blob = page_blob.waits_for_upload(SIZE)
+    writes = 0
+
+    def end(request: Request, running: Front) -> Reply | None:
+        nonlocal writes
+        if is_write(request):
+            writes += 1
+            if writes == 3:
+                getattr(running, how)(blob)
+        return None
+
+    front.faults.append(end)
+    with pytest.raises(AccessDenied) as caught:
+        saved.restore(blob)
+    assert isinstance(caught.value, SasExpired) == (how == "expire")
+    assert "sig=" not in str(caught.value)
+    front.faults.clear()
+    again = front.upload(page_blob.url(name="upload"))
+    done, _ = saved.restore(again)
+    assert done.equal > 0
+    assert front.uploaded(again) == saved.disk.data
+
+
+def test_an_unfinished_blob_says_so_until_it_is_whole(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+    front.faults.append(
+        lambda request, _: error(403, "AuthorizationFailure") if is_write(request) and request.range[0] else None
+    )
+    url = page_blob.url(name="made")
+    with pytest.raises(AccessDenied):
+        saved.restore(url)
+    marked = MARK.removeprefix("x-ms-meta-")
+    with page_blob.client("made") as client:
+        assert client.get_blob_properties().metadata == {marked: "unfinished"}
+    front.faults.clear()
+    saved.restore(url)
+    with page_blob.client("made") as client:
+        properties = client.get_blob_properties()
+    assert properties.metadata == {}
+    assert properties.lease.state != "leased"
+    assert page_blob.content(name="made") == saved.disk.data
+
+
+def test_a_lease_that_a_dead_worker_left_is_waited_for_and_a_vm_s_is_not(saved: Saved, page_blob: PageBlob) -> None:
+    with page_blob.client("made") as client:
+        client.create_page_blob(SIZE, metadata={MARK.removeprefix("x-ms-meta-"): "unfinished"})
+        lease = client.acquire_lease(lease_duration=60)
+
+        class Freed(ManualClock):
+            def wait(self, event: object, seconds: float) -> bool:
+                if self.waits:
+                    lease.break_lease(0)
+                return super().wait(event, seconds)  # type: ignore[arg-type]
+
+        saved.restore(page_blob.url(name="made"), Freed())
+        assert page_blob.content(name="made") == saved.disk.data
+        client.acquire_lease(lease_duration=-1)
+    with pytest.raises(TargetError, match="leased without end") as caught:
+        saved.restore(page_blob.url(name="made"), in_place=True)
+    assert "detach" in str(caught.value)
+
+
+def test_a_blob_that_another_restore_finished_meanwhile_is_only_compared(saved: Saved, page_blob: PageBlob) -> None:
+    other = Saved([5])
+    with page_blob.client("made") as client:
+        client.create_page_blob(SIZE, metadata={MARK.removeprefix("x-ms-meta-"): "unfinished"})
+        lease = client.acquire_lease(lease_duration=60)
+
+        class Finished(ManualClock):
+            def wait(self, event: object, seconds: float) -> bool:
+                client.upload_page(bytes(other.disk.data[5 * MIB : 6 * MIB]), 5 * MIB, MIB, lease=lease)
+                client.set_blob_metadata({}, lease=lease)
+                lease.release()
+                return super().wait(event, seconds)  # type: ignore[arg-type]
+
+        with pytest.raises(TargetError, match="exists and is not this disk"):
+            saved.restore(page_blob.url(name="made"), Finished())
+    assert page_blob.content(name="made") == other.disk.data
+
+
+def test_a_lease_is_renewed_and_its_loss_ends_the_run(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+    clock = ManualClock()
+    target = PageBlobTarget(page_blob.url(name="made"), SIZE, clock=clock, patience=Patience(clock, seconds=120))
+    for at in range(4):
+        clock.advance(20)
+        target.write(at * MIB, b"1" * MIB)
+    renewals = [request for request in front.log if request.headers.get("x-ms-lease-action") == "renew"]
+    assert len(renewals) == 4
+    with page_blob.client("made") as client:
+        BlobLeaseClient(client).break_lease(0)
+        client.acquire_lease(lease_duration=60)
+    with pytest.raises(TargetError, match="leased by another"):
+        target.write(5 * MIB, b"1" * MIB)
+    target.close()
+
+
+def test_where_pages_are_not_listed_everything_is_compared(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+    front.faults.append(
+        lambda request, _: error(400, "UnsupportedHeader") if request.fields.get("comp") == "pagelist" else None
+    )
+    url = page_blob.waits_for_upload(SIZE)
+    saved.restore(url)
+    assert front.uploaded(url) == saved.disk.data
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda blob, front: front.upload(blob.url(name="none")).replace("/md-1/", "/md-9/"), "no such upload"),
+        (lambda blob, front: blob.waits_for_upload(SIZE - MIB), "smaller than the disk"),
+        (lambda blob, front: blob.url(blob.snapshot()), "a snapshot cannot be written"),
+        (lambda blob, front: block_blob(blob), "no page blob"),
+    ],
+    ids=["no upload", "small upload", "snapshot", "block blob"],
+)
+def test_what_cannot_be_a_target_is_refused_before_a_byte_is_sent(
+    saved: Saved, page_blob: PageBlob, front: Front, make: Callable[[PageBlob, Front], str], what: str
+) -> None:
+    url = make(page_blob, front)
+    with pytest.raises(TargetError, match=what) as caught:
+        saved.restore(url)
+    assert "sig" not in str(caught.value)
+    assert not puts(front)
+
+
+def block_blob(blob: PageBlob) -> str:
+    with blob.client("blocks") as client:
+        client.upload_blob(b"not pages")
+    return blob.url(name="blocks")
+
+
+def test_an_upload_that_is_larger_than_the_disk_is_a_larger_disk(
+    saved: Saved, page_blob: PageBlob, front: Front
+) -> None:
+    url = page_blob.waits_for_upload(SIZE + 4 * MIB)
+    saved.restore(url)
+    assert front.uploaded(url) == saved.disk.data + bytes(4 * MIB)
+
+
+def test_the_service_checks_what_it_is_sent(page_blob: PageBlob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that was damaged on its way is refused, by either checksum."""
+    for crc64 in (azure_pages._crc64, None):
+        monkeypatch.setattr(azure_pages, "_crc64", crc64)
+        clock = ManualClock()
+        target = PageBlobTarget(
+            page_blob.url(name=f"made-{crc64 is None}"), SIZE, clock=clock, patience=Patience(clock, seconds=1)
+        )
+        target.write(0, b"1" * MIB)
+        true = azure_pages.checksum
+        monkeypatch.setattr(azure_pages, "checksum", lambda data, true=true: true(data[:-1] + b"2"))
+        with pytest.raises(StoreUnavailable, match="damaged on its way"):
+            target.write(MIB, b"1" * MIB)
+        monkeypatch.setattr(azure_pages, "checksum", true)
+        target.close()
