@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -179,6 +179,11 @@ def summary(result: Result) -> list[str]:
     """A result without an error, in lines."""
     figures = {name: int(value) for name, value in result.statistics.items()}
     took = f"{format_duration(result.seconds)}, {calls(result)} API calls"
+    for whose in ("source", "target"):
+        if f"{whose}_requests" in figures:
+            took += f", {figures[f'{whose}_requests']} requests to the {whose}"
+    if result.kind == "restore" and "write_calls" in figures:
+        return _plan(result, figures)
     if result.kind == "restore":
         verified = f", {format_size(figures['verified'])} read back and right" if figures.get("verified") else ""
         figures_line = (
@@ -200,3 +205,14 @@ def summary(result: Result) -> list[str]:
     )
     point = f"restore point {result.point} of {result.resource}, {how}{', resumed' if result.resumed else ''}"
     return [point, read, f"stored {format_size(figures['stored'])}, {took}"]
+
+
+def _plan(result: Result, figures: Mapping[str, int]) -> list[str]:
+    limit = ", the rest is what Azure takes for a page blob" if figures["seconds"] > figures["fetch_seconds"] else ""
+    fetching = format_duration(figures["fetch_seconds"])
+    return [
+        f"nothing was written: a plan of restoring {format_size(figures['size'])} of point {result.point}",
+        f"writes {format_size(figures['write'])} in {figures['write_calls']} requests, leaves {format_size(figures['zero'])} zero",
+        f"fetches {format_size(figures['fetch'])} in {figures['fetch_calls']} requests",
+        f"takes {format_duration(figures['seconds'])} or more (fetching, by a sample: {fetching}{limit})",
+    ]

@@ -161,19 +161,37 @@ class BackupPayload(Strict, frozen=True, kw_only=True):
             raise ValueError("two change maps are of the same disk")
 
 
+class RestoreTarget(Strict, frozen=True, kw_only=True):
+    """A page blob for one disk of a VM: which disk, by its number from 0 or its name; and the URL with its SAS."""
+
+    disk: Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1, max_length=255, extra=FREE)]
+    url: Secret
+
+
 class RestorePayload(Strict, frozen=True, kw_only=True):
-    """`what` disk: disk number `disk` (from 0) to the file or device `to`. vm: every disk into the folder `to`, each under its
-    name. `document`: a path for the point's configuration document; None: it is not wanted as a file."""
+    """`what` disk: disk number `disk` (from 0) to the file or device `to`, or to the page blob `url` (with its SAS, a secret): one
+    of a storage account, made if it is not there, or a managed disk's upload. vm: every disk into the folder `to`, each under its
+    name, or each to its own of `targets`. `document`: a path for the point's configuration document; None: it is not wanted as a
+    file. `dry_run`: nothing is written; the result says how many bytes and requests it would be, and how long it would take."""
 
     what: Literal["disk", "vm"]
     repository: RepositoryReference
     point: Name
-    to: Path
+    to: Path | None = None
+    url: Secret | None = None
+    targets: Annotated[tuple[RestoreTarget, ...], Meta(max_length=256)] = ()
     disk: Annotated[int, Meta(ge=0)] = 0
     in_place: bool = False
     verify: bool = False
+    dry_run: bool = False
     format: Literal["raw", "vhd"] = "raw"
     document: Path | None = None
+
+    def __post_init__(self) -> None:
+        blob = bool(self.targets) if self.what == "vm" else self.url is not None
+        other = self.url is not None if self.what == "vm" else bool(self.targets)
+        if other or (self.to is not None) == blob:
+            raise ValueError("a disk goes to one of `to` and `url`, a VM's disks to one of `to` and `targets`")
 
 
 class CancelPayload(Strict, frozen=True, kw_only=True):
@@ -183,10 +201,12 @@ class CancelPayload(Strict, frozen=True, kw_only=True):
 
 
 class TestConnectionPayload(Strict, frozen=True, kw_only=True):
-    """Can the worker reach and open these? Nothing is written. `disks`: paths that it could back up."""
+    """Can the worker reach and open these? Nothing is written. `disks`: paths that it could back up; `blobs`: the URLs, with their
+    SAS, of page blobs and exported disks."""
 
     repository: RepositoryReference | None = None
     disks: Annotated[tuple[Path, ...], Meta(max_length=256)] = ()
+    blobs: Annotated[tuple[Secret, ...], Meta(max_length=256)] = ()
 
 
 class CollectLogsPayload(Strict, frozen=True, kw_only=True):

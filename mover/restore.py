@@ -8,7 +8,7 @@ written where zeros are. The point is held meanwhile (rule I7), or the restore s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,16 +31,11 @@ from mover.repository.frame import FrameReader
 from mover.repository.hold import Unheld
 from mover.repository.keys import Kind
 from mover.repository.map_store import MapReader
-from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, MapEntry, Page
-from mover.repository.pack import Place
+from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, MapEntry
 from mover.repository.reader import recover_chunk
 from mover.repository.record import place_from_json
 from mover.repository.repository import Point, Repository
-
-FETCH_BYTES = 8 * 1024 * 1024
-GAP_BYTES = 128 * 1024
-"""Bytes between two wanted frames that cost less to read than another request."""
-WINDOW_PAGES = 4
+from mover.restore_steps import FETCH_BYTES, Want, Zeros, joined, length_of, neighbours, page_of, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +56,6 @@ class RestoreResult:
     fetched: int = 0
     verified: int = 0
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Want:
-    """A frame, and the blocks that it belongs to."""
-
-    entry: MapEntry
-    blocks: list[int]
 
 
 class Restore:
@@ -111,10 +98,9 @@ class Restore:
             self._note(f"{hold.why}: the restore point is not held, retention could delete it meanwhile")
         try:
             with Keeper(hold.tick, repository.clock) as self._keeper:
-                reader = MapReader.open(repository.store, repository.keys, place_from_json(self._state.root))
-                if reader.root.size != self._state.size or reader.root.covered != reader.root.blocks:
-                    raise Damaged("a disk's map does not fit its restore point", self._point.name)
-                self._restore(reader, target)
+                reader = self.reader()
+                self._progress.stage("restore", self._state.size)
+                self._carry_out(self._tasks(reader, target), target.at_once)
                 if self._settings.verify:
                     target.sync()
                     self._verify(reader, target)
@@ -125,6 +111,25 @@ class Restore:
         finally:
             hold.end()
         return self._result
+
+    def sample(self, runs: Iterable[list[Want]], at_once: int) -> float:
+        """Bytes of the disk that are fetched and decoded in a second, so many runs at a time; they are written nowhere."""
+        done: list[int] = []
+        began = self._repository.clock.monotonic()
+        self._carry_out((partial(self._measure, run, done) for run in runs), at_once)
+        seconds = self._repository.clock.monotonic() - began
+        return sum(done) / seconds if seconds > 0 else 0.0
+
+    def _measure(self, run: list[Want], done: list[int]) -> None:
+        done.extend(length for _, length, _ in self._fetched(run))
+
+    def reader(self) -> MapReader:
+        """Of the disk's map. Damaged when it is not this disk's."""
+        repository = self._repository
+        reader = MapReader.open(repository.store, repository.keys, place_from_json(self._state.root))
+        if reader.root.size != self._state.size or reader.root.covered != reader.root.blocks:
+            raise Damaged("a disk's map does not fit its restore point", self._point.name)
+        return reader
 
     def _check_point_exists(self) -> None:
         """A chunk that is missing because retention took the point (unheld readers) is told as that."""
@@ -138,17 +143,17 @@ class Restore:
         self._progress.note(message)
 
     def _check(self) -> None:
+        self.check(self._handled)
+
+    def check(self, handled: int) -> None:
+        """So many bytes of the stage are done. Cancelled when that was asked for."""
         if self._keeper is not None:
             self._keeper.check()
         if self._cancelled():
             raise Cancelled("the restore was cancelled", self._point.name, "issue it again to go on")
-        self._progress.update(self._handled)
+        self._progress.update(handled)
 
     # -- restoring
-
-    def _restore(self, reader: MapReader, target: DiskTarget) -> None:
-        self._progress.stage("restore", self._state.size)
-        self._carry_out(self._tasks(reader, target), target.at_once)
 
     def _carry_out(self, tasks: Iterator[Callable[[], None]], at_once: int) -> None:
         self._handled = 0
@@ -175,27 +180,11 @@ class Restore:
         return rest
 
     def _tasks(self, reader: MapReader, target: DiskTarget) -> Iterator[Callable[[], None]]:
-        """Work in the order of pages; within a window of pages, of packs."""
-        pages = len(reader.root.pages)
-        for first in range(0, pages, WINDOW_PAGES):
-            wants: dict[MapEntry, _Want] = {}  # a place alone does not say which chunk a block wants of it
-            zero_from: int | None = None
-            for number in range(first, min(first + WINDOW_PAGES, pages)):
-                low = number * PAGE_BLOCKS
-                page = reader.page(number) or Page([None] * reader.root.page_blocks(number))
-                for block, entry in enumerate(page.entries, low):
-                    if entry is None:
-                        zero_from = block if zero_from is None else zero_from
-                        continue
-                    if zero_from is not None:
-                        yield partial(self._zero, target, zero_from, block)
-                        zero_from = None
-                    wants.setdefault(entry, _Want(entry, [])).blocks.append(block)
-            if zero_from is not None:
-                end = min((first + WINDOW_PAGES) * PAGE_BLOCKS, reader.root.blocks)
-                yield partial(self._zero, target, zero_from, end)
-            for group in _neighbours(sorted(wants.values(), key=_place)):
-                yield partial(self._fetch, target, group)
+        for step in steps(reader):
+            if isinstance(step, Zeros):
+                yield partial(self._zero, target, step.start, step.end)
+            else:
+                yield partial(self._fetch, target, step)
 
     def _zero(self, target: DiskTarget, start: int, end: int) -> None:
         low, high = start * BLOCK_SIZE, min(end * BLOCK_SIZE, self._state.size)
@@ -214,18 +203,18 @@ class Restore:
             self._result.written += written
             self._handled += high - low
 
-    def _fetch(self, target: DiskTarget, wants: list[_Want]) -> None:
+    def _fetch(self, target: DiskTarget, wants: list[Want]) -> None:
         if target.compare:
             wants = [want for want in wants if self._differing(target, want)]
-        for run in _neighbours(wants):
+        for run in neighbours(wants):
             self._fetch_run(target, run)
 
-    def _differing(self, target: DiskTarget, want: _Want) -> bool:
+    def _differing(self, target: DiskTarget, want: Want) -> bool:
         """Whether any of its blocks must be written; those that need not are dropped from it."""
         keys = self._repository.keys
         differing = []
         for block in want.blocks:
-            current = self._current(target, block * BLOCK_SIZE, self._block_size(block))
+            current = self._current(target, block * BLOCK_SIZE, self.block_size(block))
             if keys.chunk_id(Kind.DATA, current) != want.entry.chunk_id:
                 differing.append(block)
             else:
@@ -240,40 +229,37 @@ class Restore:
         target.read_into(offset, buffer)
         return buffer
 
-    def _block_size(self, block: int) -> int:
+    def block_size(self, block: int) -> int:
+        """In bytes; the last block may be shorter."""
         return min(BLOCK_SIZE, self._state.size - block * BLOCK_SIZE)
 
-    def _fetch_run(self, target: DiskTarget, run: list[_Want]) -> None:
+    def _fetch_run(self, target: DiskTarget, run: list[Want]) -> None:
+        for at, parts in joined(self._fetched(run), target.most):
+            self._write(target, at, parts)
+        with self._lock:
+            self._result.fetched += length_of(run)
+
+    def _fetched(self, run: list[Want]) -> Iterator[tuple[int, int, bytes]]:
+        """(offset in the disk, length, bytes) of each block of a run."""
         first = run[0].entry.place
         buffer: bytearray | None = getattr(self._local, "buffer", None)
         if buffer is None:
             buffer = self._local.buffer = bytearray(FETCH_BYTES)
             self._local.reader = FrameReader(self._repository.keys)
-        length = max(want.entry.place.offset + want.entry.place.length for want in run) - first.offset
+        length = length_of(run)
         view = memoryview(buffer if length <= len(buffer) else bytearray(length))[:length]
         failure: ObjectNotFound | ShortObject | None = None
         try:
             self._repository.store.read_into(first.pack.object, first.offset, view)
         except (ObjectNotFound, ShortObject) as error:
             failure = error
-        gathered: list[bytes] = []  # of neighbouring blocks, to be written at `at`
-        at = size = 0
         for want in run:
             raw = self._open(want.entry, view, want.entry.place.offset - first.offset, failure)
             for block in want.blocks:
-                if len(raw) != self._block_size(block):
-                    value = f"block {block}: {len(raw)} of {self._block_size(block)} bytes, {want.entry.place}"
+                if len(raw) != self.block_size(block):
+                    value = f"block {block}: {len(raw)} of {self.block_size(block)} bytes, {want.entry.place}"
                     raise Damaged("a chunk does not have its block's length", value)
-                if gathered and (block * BLOCK_SIZE != at + size or size + len(raw) > target.most):
-                    self._write(target, at, gathered)
-                    gathered, size = [], 0
-                at = at if gathered else block * BLOCK_SIZE
-                gathered.append(raw)
-                size += len(raw)
-        if gathered:
-            self._write(target, at, gathered)
-        with self._lock:
-            self._result.fetched += length
+                yield block * BLOCK_SIZE, len(raw), raw
 
     def _open(self, entry: MapEntry, view: memoryview, at: int, failure: ObjectNotFound | ShortObject | None) -> bytes:
         reader: FrameReader = self._local.reader
@@ -308,9 +294,9 @@ class Restore:
     def _verifications(self, reader: MapReader, target: DiskTarget) -> Iterator[Callable[[], None]]:
         at_once = FETCH_BYTES // BLOCK_SIZE
         for number in range(len(reader.root.pages)):
-            page = reader.page(number) or Page([None] * reader.root.page_blocks(number))
-            for at in range(0, len(page.entries), at_once):
-                yield partial(self._verify_blocks, target, number * PAGE_BLOCKS + at, page.entries[at : at + at_once])
+            entries = page_of(reader, number).entries
+            for at in range(0, len(entries), at_once):
+                yield partial(self._verify_blocks, target, number * PAGE_BLOCKS + at, entries[at : at + at_once])
 
     def _verify_blocks(self, target: DiskTarget, first: int, entries: list[MapEntry | None]) -> None:
         keys = self._repository.keys
@@ -325,23 +311,3 @@ class Restore:
         with self._lock:
             self._result.verified += len(view)
             self._handled += len(view)
-
-
-def _place(want: _Want) -> Place:
-    return want.entry.place
-
-
-def _neighbours(wants: list[_Want]) -> Iterator[list[_Want]]:
-    """`wants` (ascending by place) in groups that one request fetches."""
-    group: list[_Want] = []
-    for want in wants:
-        place = want.entry.place
-        if group:
-            first, last = group[0].entry.place, group[-1].entry.place
-            gap = place.offset - (last.offset + last.length)
-            if place.pack != last.pack or gap > GAP_BYTES or place.offset + place.length - first.offset > FETCH_BYTES:
-                yield group
-                group = []
-        group.append(want)
-    if group:
-        yield group

@@ -7,13 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from agent.kinds.work import Work
-from agent.opening import PATIENCE_SECONDS
 from agent.protocol import BackupPayload, Disk, PreviousSnapshot, Secret
 from mover.backup import Backup, BackupRequest, BackupSettings
 from mover.disk.changes import ChangeMap
 from mover.disk.source import DiskSource, FileSource
 from mover.errors import AccessDenied, StoreError, StoreUnavailable, UsageError
-from mover.store.patience import Patience
 
 if TYPE_CHECKING:
     from mover.disk.page_source import PageBlobSource
@@ -34,7 +32,7 @@ def run(work: Work, payload: BackupPayload) -> None:
             if disk.url is None:
                 sources.append(FileSource(disk.path or "", name=disk.name, identity=disk.identity))
                 continue
-            blob = _open_blob(work, disk, disk.url)
+            blob = _source(work, disk, disk.url)
             sources.append(blob)
             blobs.append(blob)
             if disk.previous is not None:
@@ -76,19 +74,10 @@ def run(work: Work, payload: BackupPayload) -> None:
     outcome.statistics["size"] = float(sum(source.size for source in sources))
 
 
-def _open_blob(work: Work, disk: Disk, url: Secret) -> PageBlobSource:
+def _source(work: Work, disk: Disk, url: Secret) -> PageBlobSource:
     from mover.disk.page_source import PageBlobSource  # a local disk does not pay for Azure's modules
 
-    settings = work.settings
-    return PageBlobSource(
-        settings.secret(url),
-        name=disk.name,
-        identity=disk.identity,
-        snapshot=disk.snapshot,
-        clock=settings.clock,
-        patience=Patience(settings.clock, seconds=PATIENCE_SECONDS, cancel=settings.cancel),
-        heard=lambda: settings.heard("read"),
-    )
+    return PageBlobSource(work.page_blob(url), name=disk.name, identity=disk.identity, snapshot=disk.snapshot)
 
 
 def _changes_since(work: Work, source: PageBlobSource, previous: PreviousSnapshot) -> ChangeMap:

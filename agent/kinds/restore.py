@@ -1,66 +1,152 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`restore` of a disk to a file or device, or of all disks of a VM into a folder, with its configuration document."""
+"""`restore` of a disk to a file, a device or a page blob; or of all disks of a VM, with its configuration document."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from agent.document import NAME, Document
 from agent.kinds.work import Work
-from agent.protocol import RestorePayload
+from agent.protocol import RestorePayload, Secret
 from mover.disk.target import PARTIAL, FileTarget
 from mover.errors import TargetError, UsageError
-from mover.repository.repository import Point, Repository
+from mover.repository.repository import Point
 from mover.restore import Restore, RestoreSettings
+
+if TYPE_CHECKING:
+    from mover.disk.page_target import PageBlobTarget
 
 DOCUMENT_IN_RESULT = 24 * 1024
 """Bytes of a document that travels in the result itself; a larger one needs `document`, the path of a file."""
+
+Place = str | Secret
+"""A file's or device's path, or where a page blob's URL is."""
 
 
 def run(work: Work, payload: RestorePayload) -> None:
     repository = work.repository(payload.repository).repository
     point = repository.find_point(payload.point)
     work.outcome.point = point.id
-    targets = {payload.disk: payload.to} if payload.what == "disk" else _targets(point, payload.to, payload.format)
-    if payload.document is not None and any(_collide(payload.document, path) for path in targets.values()):
+    places = _places(point, payload)
+    paths = [place for place in places.values() if isinstance(place, str)]
+    if payload.document is not None and any(_collide(payload.document, path) for path in paths):
         raise UsageError("the document's file is a disk's", payload.document, "name another file for it")
+    _look(work, [place for place in places.values() if not isinstance(place, str)])
     document = Document.of(repository, point, payload.document) if payload.document is not None else None
     totals: dict[str, float] = {}
-    for number, path in targets.items():
-        for name, value in _restore(work, payload, repository, point, number, path).items():
+    for number, place in places.items():
+        restore = Restore(
+            repository,
+            point,
+            number,
+            RestoreSettings(verify=payload.verify),
+            work.reporter.progress,
+            work.cancelled,
+        )
+        if payload.dry_run:
+            figures = _plan(work, restore, place)
+        else:
+            figures, shown = _restore(work, payload, restore, place)
+            work.outcome.details |= {f"disk {number}": shown} if payload.what == "vm" else {}
+        for name, value in figures.items():
             totals[name] = totals.get(name, 0.0) + value
+    work.outcome.statistics = totals
+    if payload.dry_run:
+        return
     if document is not None:
         document.write()
-    work.outcome.statistics = totals
-    if payload.what == "vm":
-        work.outcome.details = {f"disk {number}": path for number, path in targets.items()}
-        if document is None and NAME in point.header.documents:
-            data = repository.read_document(point, NAME)
-            if len(data) <= DOCUMENT_IN_RESULT:
-                work.outcome.document = data
-            else:
-                work.outcome.notes.append("the configuration document is too large for a result: name a file for it")
+    elif payload.what == "vm" and NAME in point.header.documents:
+        data = repository.read_document(point, NAME)
+        if len(data) <= DOCUMENT_IN_RESULT:
+            work.outcome.document = data
+        else:
+            work.outcome.notes.append("the configuration document is too large for a result: name a file for it")
 
 
-def _restore(
-    work: Work, payload: RestorePayload, repository: Repository, point: Point, number: int, path: str
-) -> dict[str, float]:
-    limits = RestoreSettings(verify=payload.verify)
-    restore = Restore(repository, point, number, limits, work.reporter.progress, work.cancelled)
-    target = FileTarget(path, restore.size, in_place=payload.in_place, as_vhd=payload.format == "vhd")
+def _look(work: Work, urls: list[Secret]) -> None:
+    """Whether each can be a target: a bad SAS of the last disk is told before the first one has taken its hours."""
+    seen: set[str] = set()
+    for url in urls:
+        from mover.disk import page_target
+
+        blob = work.page_blob(url)
+        try:
+            if blob.where in seen:
+                raise UsageError("two disks have the same target", blob.where, "name a blob for each")
+            seen.add(blob.where)
+            page_target.look(blob)
+        finally:
+            blob.close()
+
+
+def _restore(work: Work, payload: RestorePayload, restore: Restore, place: Place) -> tuple[dict[str, float], str]:
+    """(what was done, where)"""
+    target = _open(work, payload, restore.size, place)
     try:
         result = restore.run(target)
         if target.existed:
-            work.reporter.say(f"{path} was there already and holds the disk, byte for byte")
+            work.reporter.say(f"{target.path} was there already and holds the disk, byte for byte")
     finally:
         target.close()
     figures = asdict(result)
     work.outcome.notes += figures.pop("notes")
-    return {name: float(value) for name, value in figures.items()}
+    if not isinstance(target, FileTarget):
+        figures["target_requests"] = target.blob.requests
+    return {name: float(value) for name, value in figures.items()}, target.path
 
 
-def _targets(point: Point, folder: str, form: str) -> dict[int, str]:
+def _open(work: Work, payload: RestorePayload, size: int, place: Place) -> FileTarget | PageBlobTarget:
+    as_vhd = payload.format == "vhd"
+    if isinstance(place, str):
+        return FileTarget(place, size, in_place=payload.in_place, as_vhd=as_vhd)
+    from mover.disk.page_target import PageBlobTarget  # a local disk does not pay for Azure's modules
+
+    return PageBlobTarget(work.page_blob(place), size, in_place=payload.in_place, as_vhd=as_vhd)
+
+
+def _plan(work: Work, restore: Restore, place: Place) -> dict[str, float]:
+    from mover.restore_plan import plan
+
+    kind: type[FileTarget] | type[PageBlobTarget] = FileTarget
+    limits = (0.0, 0.0)
+    if not isinstance(place, str):
+        from mover.disk.page_target import BYTES_A_SECOND, CALLS_A_SECOND, PageBlobTarget
+
+        kind, limits = PageBlobTarget, (BYTES_A_SECOND, CALLS_A_SECOND)
+    found = plan(restore, work.reporter.progress, kind.at_once, kind.most)
+    figures = {name: float(value) for name, value in asdict(found).items() if name != "rate"}
+    return figures | {"fetch_seconds": found.seconds(), "seconds": found.seconds(*limits)}
+
+
+def _places(point: Point, payload: RestorePayload) -> Mapping[int, Place]:
+    """Where each disk goes, by its number."""
+    if payload.what == "disk":
+        place = payload.url if payload.to is None else payload.to
+        return {payload.disk: place} if place is not None else {}
+    return _targets(point, payload) if payload.to is None else _files(point, payload.to, payload.format)
+
+
+def _targets(point: Point, payload: RestorePayload) -> dict[int, Secret]:
+    names = [disk.name for disk in point.body.disks]
+    found: dict[int, Secret] = {}
+    for target in payload.targets:
+        known = target.disk < len(names) if isinstance(target.disk, int) else target.disk in names
+        if not known:
+            raise UsageError("the restore point has no such disk", target.disk, f"it has: {', '.join(names)}")
+        number = target.disk if isinstance(target.disk, int) else names.index(target.disk)
+        if number in found:
+            raise UsageError("a disk has two targets", names[number])
+        found[number] = target.url
+    missing = [name for number, name in enumerate(names) if number not in found]
+    if missing:
+        raise UsageError("a disk of the VM has no target", ", ".join(missing), "name one for each, or restore one disk")
+    return dict(sorted(found.items()))
+
+
+def _files(point: Point, folder: str, form: str) -> dict[int, str]:
     """A file for each disk, under its name; a name is a person's word, and none may lead out of the folder."""
     if not os.path.isdir(folder):
         raise TargetError("the folder for the disks of a VM is not there", folder, "make it, or name another one")

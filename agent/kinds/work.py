@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from agent.opening import Opened, Settings, open_repository
-from agent.protocol import Command, RepositoryReference
+from agent.opening import PATIENCE_SECONDS, Opened, Settings, open_repository
+from agent.protocol import Command, RepositoryReference, Secret
 from agent.reporter import Outcome, Reporter
 from mover.errors import Cancelled
+
+if TYPE_CHECKING:
+    from mover.disk.page_blob import PageBlob
 
 
 @dataclass
@@ -28,6 +32,19 @@ class Work:
         if self.opened is None:
             self.opened = open_repository(reference, self.settings)
         return self.opened
+
+    def page_blob(self, url: Secret) -> PageBlob:
+        """The caller closes it."""
+        from mover.disk.page_blob import PageBlob  # a local disk does not pay for Azure's modules
+        from mover.store.patience import Patience
+
+        settings = self.settings
+        return PageBlob(
+            settings.secret(url),
+            clock=settings.clock,
+            patience=Patience(settings.clock, seconds=PATIENCE_SECONDS, cancel=settings.cancel),
+            heard=lambda: settings.heard("disk"),
+        )
 
     def check(self) -> None:
         """Cancelled when the command shall end."""

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from agent import passwords
 from agent.figures import parse_size
 from agent.verbs import Surroundings, add_json, add_repository
-from agent.verbs.target import disks_of, fresh_job, make_command, named_repository, parse_flags, settings_for
+from agent.verbs.target import (
+    disks_of,
+    fresh_job,
+    make_command,
+    named_repository,
+    parse_flags,
+    restore_to,
+    settings_for,
+)
 from mover.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,14 +66,22 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
     add_json(backup)
     backup.set_defaults(run=run_backup)
 
-    restore = verbs.add_parser("restore", help="write a disk of a restore point to a file or a device")
+    restore = verbs.add_parser("restore", help="write a disk of a restore point to a file, a device or a page blob")
     add_repository(restore)
     restore.add_argument("--point", metavar="ID", required=True, help="its id or the beginning of it, see `points`")
     which = restore.add_mutually_exclusive_group()
     which.add_argument("--disk", metavar="N", type=int, default=0, help="which of its disks (default 0)")
     which.add_argument("--all-disks", action="store_true", help="every disk, each under its name in the folder PATH")
-    restore.add_argument("--to", metavar="PATH", required=True, help="a new file, or a block device; or a folder")
-    restore.add_argument("--in-place", action="store_true", help="write over the file at PATH, only where it differs")
+    restore.add_argument(
+        "--to",
+        metavar="PATH",
+        required=True,
+        action="append",
+        help="a new file, or a block device; or a folder; @FILE or env:VARIABLE: where the URL of a page blob or of a managed "
+        "disk's upload is, with --all-disks DISK=@FILE for each",
+    )
+    restore.add_argument("--in-place", action="store_true", help="write over what is there, only where it differs")
+    restore.add_argument("--dry-run", action="store_true", help="write nothing: say how much it would be, and how long")
     restore.add_argument("--verify", action="store_true", help="read everything back and compare")
     restore.add_argument("--format", metavar="F", default="raw", help="raw (default) or vhd")
     restore.add_argument("--document", metavar="FILE", help="write the point's configuration document there")
@@ -178,16 +194,18 @@ def run_restore(arguments: argparse.Namespace, around: Surroundings) -> int:
         raise UsageError(
             "not a disk's number", arguments.disk, "disks are counted from 0; `data-mover points` shows them"
         )
-    if not arguments.to:
-        raise UsageError("an empty path to restore to", "--to")
+    to, blob, targets = restore_to(arguments.to, arguments.all_disks)
     payload = RestorePayload(
         what="vm" if arguments.all_disks else "disk",
         repository=reference(url, place),
         point=arguments.point,
         disk=arguments.disk,
-        to=os.path.abspath(arguments.to),
+        to=to,
+        url=blob,
+        targets=targets,
         in_place=arguments.in_place,
         verify=arguments.verify,
+        dry_run=arguments.dry_run,
         format=arguments.format,
         document=os.path.abspath(arguments.document) if arguments.document is not None else None,
     )

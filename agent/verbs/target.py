@@ -16,7 +16,7 @@ from mover.store.azure_location import redact
 
 if TYPE_CHECKING:
     from agent.opening import Settings
-    from agent.protocol import Command, Disk, Payload, Secret
+    from agent.protocol import Command, Disk, Payload, RestoreTarget, Secret
 
 
 def named_repository(argument: str | None, environ: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
@@ -110,6 +110,31 @@ def _parse_disk(text: str) -> tuple[str, str | Secret]:
     if not separator or not name:
         raise UsageError("a page blob without a name", text, f"--disk NAME={text}: a URL tells no disk's name")
     return name, found
+
+
+def restore_to(values: Sequence[str], all_disks: bool) -> tuple[str | None, Secret | None, tuple[RestoreTarget, ...]]:
+    """(path, a page blob's URL, the targets of several disks) of the values of `--to`; one of the three is there."""
+    from agent.protocol import RestoreTarget
+
+    for text in values:
+        if "://" in text:
+            hint = "everybody on this machine sees arguments: --to @FILE or env:VARIABLE says where the URL is"
+            raise UsageError("a disk's URL in an argument", redact(text), hint)
+    named = [text.partition("=") for text in values]
+    found = [_secret_url(place) if separator else None for _, separator, place in named]
+    if all_disks and any(found):
+        if not all(found):
+            raise UsageError("page blobs and a folder at once", ", ".join(values), "--to DISK=@FILE for each disk")
+        pairs = [(name, url) for (name, _, _), url in zip(named, found, strict=True) if url is not None]
+        return None, None, tuple(RestoreTarget(disk=int(n) if n.isdigit() else n, url=url) for n, url in pairs)
+    if len(values) != 1:
+        raise UsageError("more than one place for a disk", ", ".join(values), "--to is for one, but with --all-disks")
+    if not values[0]:
+        raise UsageError("an empty path to restore to", "--to")
+    url = _secret_url(values[0])
+    if url is not None and all_disks:
+        raise UsageError("a page blob for no disk", values[0], f"--to DISK={values[0]}: DISK is its name or number")
+    return (None if url is not None else os.path.abspath(values[0])), url, ()
 
 
 def _secret_url(text: str) -> Secret | None:

@@ -40,6 +40,7 @@ class PageBlob:
         self._location, self.name, self.version, sas = parts(url)
         self.where = self._location.object_url(self.name)
         self.is_export = self._location.account.startswith("md-")
+        self.clock = clock
         self.patience = patience or Patience(clock)
         self._heard = heard
         self._lock = threading.Lock()

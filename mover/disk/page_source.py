@@ -7,9 +7,8 @@ other. Every read is for the state that was there when the disk was opened (its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from mover.clock import SYSTEM, Clock
 from mover.disk import vhd
 from mover.disk.blocks import Blocks, runs
 from mover.disk.changes import ChangeMap
@@ -17,7 +16,6 @@ from mover.disk.page_blob import PageBlob, parts
 from mover.errors import ConditionFailed, ObjectNotFound, SourceChanged, SourceError, UsageError
 from mover.repository.chunk import BLOCK_SIZE
 from mover.store.azure_location import redact
-from mover.store.patience import Patience
 
 IN_FLIGHT = 6
 """Reads of 8 MiB at a time: what hides a request's delay on a line of a few Gbit/s, within the buffers of the memory promise."""
@@ -25,21 +23,11 @@ _VHDX = b"vhdxfile"
 
 
 class PageBlobSource:
-    """See `DiskSource`. `url`: with its SAS. `name`, `identity` and `snapshot` are the issuer's words for which disk and which
-    state of it this is; by default the blob's URL and its snapshot's time. An export's URL tells neither."""
+    """See `DiskSource`. `blob` is closed with the source. `name`, `identity` and `snapshot` are the issuer's words for which disk
+    and which state of it this is; by default the blob's URL and its snapshot's time. An export's URL tells neither."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        name: str = "",
-        identity: str = "",
-        snapshot: str = "",
-        clock: Clock = SYSTEM,
-        patience: Patience | None = None,
-        heard: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.blob = PageBlob(url, clock=clock, patience=patience, heard=heard)
+    def __init__(self, blob: PageBlob, *, name: str = "", identity: str = "", snapshot: str = "") -> None:
+        self.blob = blob
         self.where = self.blob.where
         try:
             self._open()

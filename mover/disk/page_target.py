@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from mover.clock import SYSTEM, Clock
 from mover.disk import vhd
 from mover.disk.blocks import Blocks, Mask, runs
 from mover.disk.page_blob import PageBlob
@@ -35,10 +34,10 @@ from mover.errors import (
 )
 from mover.repository.chunk import BLOCK_SIZE
 from mover.store.azure_pages import MOST, PAGE
-from mover.store.patience import Patience
 
-AT_ONCE = 8
-"""Fetches and writes at a time. Azure takes 500 requests and 60 MiB a second for a page blob (product-facts.md 6)."""
+BYTES_A_SECOND, CALLS_A_SECOND = 60 << 20, 500
+"""What Azure takes for one standard page blob, and the least for a managed disk's upload. Source: Microsoft's "Scalability and
+performance targets for Blob storage", and of uploads "Upload a VHD to Azure"."""
 HOLE = 128 << 10
 """Zeros inside a block that are worth another request: at Azure's two limits a request costs as much as so many bytes."""
 MARK = "x-ms-meta-data_mover_restore"
@@ -50,25 +49,16 @@ _RENEW_SECONDS = 15.0
 
 
 class PageBlobTarget:
-    """See `DiskTarget`. `url`: with its SAS, which may read and write, and create if the blob is to be made. An upload's blob may
-    be larger than the disk: what lies behind stays zero."""
+    """See `DiskTarget`. `blob` (its SAS may read and write, and create if it is to be made) is closed with the target. An upload's
+    blob may be larger than the disk: what lies behind stays zero."""
 
-    def __init__(
-        self,
-        url: str,
-        size: int,
-        *,
-        in_place: bool = False,
-        as_vhd: bool = False,
-        clock: Clock = SYSTEM,
-        patience: Patience | None = None,
-        heard: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.blob = PageBlob(url, clock=clock, patience=patience, heard=heard)
+    at_once, most = 8, MOST
+
+    def __init__(self, blob: PageBlob, size: int, *, in_place: bool = False, as_vhd: bool = False) -> None:
+        self.blob = blob
         self.path = self.blob.where
         self.size = size
-        self.at_once, self.most = AT_ONCE, MOST
-        self._clock = clock
+        self._clock = blob.clock
         self._as_vhd = as_vhd or self.blob.is_export
         self._length = size + (vhd.FOOTER_SIZE if self._as_vhd else 0)
         self._marked = False
@@ -76,8 +66,6 @@ class PageBlobTarget:
         self._renewed = 0.0
         self._held = Blocks.of_ranges(-(-size // BLOCK_SIZE), (), BLOCK_SIZE)
         try:
-            if self.blob.version:
-                raise TargetError("a snapshot cannot be written", self.path, "name the blob itself")
             if size % PAGE:
                 raise TargetError("a page blob holds whole pages of 512 bytes", f"{self.path}: {size} bytes")
             self._open(in_place)
@@ -88,13 +76,9 @@ class PageBlobTarget:
     # -- opening
 
     def _open(self, in_place: bool) -> None:
-        hint = "name a page blob, a blob that does not exist, or a managed disk's upload"
-        found = self.blob.open(TargetError, "a target that is no page blob", hint)
+        found = look(self.blob)
         self.existed = False
         if found is None:
-            if self.blob.is_export:
-                hint = "check its URL; an upload ends when its access is revoked"
-                raise TargetError("there is no such upload", self.path, hint)
             if in_place:
                 hint = "leave --in-place away to make a new blob"
                 raise TargetError("there is nothing to restore in place", self.path, hint)
@@ -123,7 +107,7 @@ class PageBlobTarget:
         self.compare = len(self._held) > 0
 
     def _look(self) -> tuple[int, Mapping[str, str]]:
-        found = self.blob.open(TargetError, "a target that is no page blob", "")
+        found = look(self.blob)
         if found is None:
             raise TargetError("the target was deleted while it was opened", self.path)
         return found
@@ -276,6 +260,18 @@ class PageBlobTarget:
             with suppress(StoreError):  # it ends by itself
                 self.blob.once(lambda: self.blob.pages.release_lease(self.blob.name))
             self.blob.pages.lease = ""
+
+
+def look(blob: PageBlob) -> tuple[int, Mapping[str, str]] | None:
+    """(size in bytes, headers) of what is there; None: it is to be made. TargetError when it can be no target."""
+    if blob.version:
+        raise TargetError("a snapshot cannot be written", blob.where, "name the blob itself")
+    hint = "name a page blob, a blob that does not exist, or a managed disk's upload"
+    found = blob.open(TargetError, "a target that is no page blob", hint)
+    if found is None and blob.is_export:
+        hint = "check its URL; an upload ends when its access is revoked"
+        raise TargetError("there is no such upload", blob.where, hint)
+    return found
 
 
 def filled(data: bytes) -> Iterator[tuple[int, int]]:

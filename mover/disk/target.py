@@ -69,10 +69,11 @@ class DiskTarget(Protocol):
 class FileTarget:
     """See `DiskTarget`: a file or a block device of at least `size` bytes."""
 
+    at_once, most = 4, BLOCK_SIZE
+
     def __init__(self, path: str, size: int, *, in_place: bool = False, as_vhd: bool = False) -> None:
         self.path = path
         self.size = size
-        self.at_once, self.most = 4, BLOCK_SIZE
         self._as_vhd = as_vhd
         self._final: str | None = None
         try:

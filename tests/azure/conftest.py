@@ -18,11 +18,20 @@ from azure.storage.blob import (
     generate_container_sas,
 )
 
+from mover.disk.page_blob import PageBlob
+from mover.store.patience import Patience
 from tests.agent.conftest import dm, place, strict  # noqa: F401 - fixtures
 from tests.azure.front import Front
 from tests.azurite import Azurite
+from tests.mover.store.clock import ManualClock
 
 MIB = 1 << 20
+
+
+def open_blob(url: str, clock: ManualClock | None = None) -> PageBlob:
+    """Its patience, of five minutes, passes at once."""
+    clock = clock or ManualClock()
+    return PageBlob(url, clock=clock, patience=Patience(clock))
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def front(azurite: Azurite) -> Iterator[Front]:
         yield running
 
 
-class PageBlob:
+class BlobDisk:
     """A page blob behind the front, written by the SDK."""
 
     def __init__(self, azurite: Azurite, front: Front, size: int) -> None:
@@ -106,5 +115,5 @@ class PageBlob:
 
 
 @pytest.fixture
-def page_blob(azurite: Azurite, front: Front) -> PageBlob:
-    return PageBlob(azurite, front, 12 * MIB)
+def page_blob(azurite: Azurite, front: Front) -> BlobDisk:
+    return BlobDisk(azurite, front, 12 * MIB)

@@ -20,13 +20,11 @@ from mover.disk.page_source import PageBlobSource
 from mover.errors import SourceChanged, SourceError, StoreError
 from mover.repository.repository import Repository
 from mover.store.memory import MemoryStore
-from mover.store.patience import Patience
 from tests.agent.conftest import Place
 from tests.agent.rig import Rig
-from tests.azure.conftest import MIB, PageBlob
+from tests.azure.conftest import MIB, BlobDisk, open_blob
 from tests.azure.front import Fault, Front, Reply, Request, error
 from tests.mover.disks import back_up, restore
-from tests.mover.store.clock import ManualClock
 
 pytestmark = pytest.mark.azurite
 RNG = random.Random(5)
@@ -41,11 +39,11 @@ def read(source: PageBlobSource) -> bytes:
     return bytes(data)
 
 
-def test_only_pages_with_data_are_read(page_blob: PageBlob, front: Front) -> None:
+def test_only_pages_with_data_are_read(page_blob: BlobDisk, front: Front) -> None:
     page_blob.write(0, RNG.randbytes(MIB))
     page_blob.write(5 * MIB + 512, RNG.randbytes(3 * 512))
     page_blob.write(11 * MIB, RNG.randbytes(MIB))
-    source = PageBlobSource(page_blob.url())
+    source = PageBlobSource(open_blob(page_blob.url()))
     assert list(source.extents()) == [(0, MIB), (5 * MIB + 512, 3 * 512), (11 * MIB, MIB)]
     assert read(source) == page_blob.content()
     assert source.size == 12 * MIB
@@ -54,7 +52,7 @@ def test_only_pages_with_data_are_read(page_blob: PageBlob, front: Front) -> Non
 
 @pytest.mark.parametrize("exported", [False, True])
 def test_full_and_incrementals_restore_byte_for_byte(
-    page_blob: PageBlob, front: Front, tmp_path: Path, exported: bool
+    page_blob: BlobDisk, front: Front, tmp_path: Path, exported: bool
 ) -> None:
     repository = Repository.create(MemoryStore())
     front.results = 60
@@ -68,7 +66,7 @@ def test_full_and_incrementals_restore_byte_for_byte(
             page_blob.clear(RNG.randrange(8 * 2048) * 512, 512 * 5)
         taken = page_blob.snapshot()
         url = front.export(page_blob.url(taken)) if exported else page_blob.url(taken)
-        source = PageBlobSource(url, name="os", identity="disk-1", snapshot=taken)
+        source = PageBlobSource(open_blob(url), name="os", identity="disk-1", snapshot=taken)
         changes: dict[str, ChangeMap] = {}
         if previous:
             changes[source.identity] = source.changes_since(previous_url, previous)
@@ -92,7 +90,7 @@ def test_full_and_incrementals_restore_byte_for_byte(
     "wrong", ["base", "identity", "lying map", "resized", "no such snapshot", "refused", "nameless"]
 )
 def test_a_diff_that_cannot_be_believed_means_that_everything_is_read(
-    place: Place, page_blob: PageBlob, front: Front, wrong: str
+    place: Place, page_blob: BlobDisk, front: Front, wrong: str
 ) -> None:
     """A lying service, another disk, another base: the point restores byte for byte all the same, and says why it took longer."""
     place.repo()
@@ -135,7 +133,7 @@ def is_diff(request: Request) -> bool:
 
 def back_up_blob(
     place: Place,
-    blob: PageBlob,
+    blob: BlobDisk,
     front: Front,
     snapshot: str,
     *,
@@ -167,7 +165,7 @@ def back_up_blob(
     return document
 
 
-def test_by_the_command_line_an_incremental_reads_what_changed(place: Place, page_blob: PageBlob, front: Front) -> None:
+def test_by_the_command_line_an_incremental_reads_what_changed(place: Place, page_blob: BlobDisk, front: Front) -> None:
     place.repo()
     page_blob.write(0, RNG.randbytes(12 * MIB))
     first = page_blob.snapshot()
@@ -186,8 +184,8 @@ def test_by_the_command_line_an_incremental_reads_what_changed(place: Place, pag
 # -- failures on the way --------------------------------------------------------------------------------------------
 
 
-def opened(blob: PageBlob) -> PageBlobSource:
-    return PageBlobSource(blob.url(), patience=Patience(ManualClock(), seconds=300))
+def opened(blob: BlobDisk) -> PageBlobSource:
+    return PageBlobSource(open_blob(blob.url()))
 
 
 def once(reply: Reply, when: Callable[[Request], bool] = lambda request: request.method == "GET") -> Fault:
@@ -206,7 +204,7 @@ def once(reply: Reply, when: Callable[[Request], bool] = lambda request: request
     ],
     ids=["busy", "throttled", "timed out", "failed", "cut"],
 )
-def test_what_passes_is_ridden_out(page_blob: PageBlob, front: Front, reply: Reply) -> None:
+def test_what_passes_is_ridden_out(page_blob: BlobDisk, front: Front, reply: Reply) -> None:
     page_blob.write(0, RNG.randbytes(MIB))
     source = opened(page_blob)
     front.faults.append(once(reply, lambda request: request.headers.get("range", "").startswith("bytes=0-1048575")))
@@ -216,7 +214,7 @@ def test_what_passes_is_ridden_out(page_blob: PageBlob, front: Front, reply: Rep
 
 
 def test_a_piece_that_takes_the_service_too_long_is_halved(
-    page_blob: PageBlob, front: Front, monkeypatch: pytest.MonkeyPatch
+    page_blob: BlobDisk, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_ranges_module, "LEAST_PIECE", MIB)
     for at in range(12):
@@ -237,7 +235,7 @@ def test_a_piece_that_takes_the_service_too_long_is_halved(
 @pytest.mark.parametrize("how", ["expires", "revoked"])
 @pytest.mark.parametrize("after", range(5))
 def test_a_sas_that_ends_ends_the_run_and_the_next_one_goes_on(
-    place: Place, page_blob: PageBlob, front: Front, how: str, after: int
+    place: Place, page_blob: BlobDisk, front: Front, how: str, after: int
 ) -> None:
     """At whichever request: the run has an error of its own, and the same job with a new SAS ends as if nothing had been."""
     place.repo()
@@ -269,7 +267,7 @@ def test_a_sas_that_ends_ends_the_run_and_the_next_one_goes_on(
     assert to.read_bytes() == page_blob.content(taken)
 
 
-def test_a_wrong_range_or_a_proxy_s_page_is_no_disk(page_blob: PageBlob, front: Front) -> None:
+def test_a_wrong_range_or_a_proxy_s_page_is_no_disk(page_blob: BlobDisk, front: Front) -> None:
     page_blob.write(0, RNG.randbytes(MIB))
     source = opened(page_blob)
     front.faults.append(once(Reply(206, {"content-range": f"bytes 512-{MIB + 511}/{12 * MIB}"}, bytes(MIB)), is_range))
@@ -286,7 +284,7 @@ def is_range(request: Request) -> bool:
     return "range" in request.headers
 
 
-def test_a_blob_that_changes_while_it_is_read_is_noticed(page_blob: PageBlob) -> None:
+def test_a_blob_that_changes_while_it_is_read_is_noticed(page_blob: BlobDisk) -> None:
     source = opened(page_blob)
     page_blob.write(0, RNG.randbytes(512))
     with pytest.raises(SourceChanged):
@@ -296,7 +294,7 @@ def test_a_blob_that_changes_while_it_is_read_is_noticed(page_blob: PageBlob) ->
     source.close()
 
 
-def test_a_vhd_s_footer_is_no_part_of_the_disk_and_a_vhdx_is_refused(page_blob: PageBlob) -> None:
+def test_a_vhd_s_footer_is_no_part_of_the_disk_and_a_vhdx_is_refused(page_blob: BlobDisk) -> None:
     page_blob.write(12 * MIB - 512, vhd.make_footer(12 * MIB - 512, uuid.uuid4(), 0.0))
     source = opened(page_blob)
     assert (source.size, source.is_vhd) == (12 * MIB - 512, True)
@@ -318,7 +316,7 @@ def test_a_url_in_an_argument_is_refused_without_being_shown(place: Place) -> No
         assert "@FILE" in said.error[2]
 
 
-def test_by_a_worker_with_sealed_urls(place: Place, strict: Rig, page_blob: PageBlob, front: Front) -> None:
+def test_by_a_worker_with_sealed_urls(place: Place, strict: Rig, page_blob: BlobDisk, front: Front) -> None:
     """The SAS travels sealed, and stands in no record, no event and no log."""
     page_blob.write(0, RNG.randbytes(12 * MIB))
     urls: list[str] = []

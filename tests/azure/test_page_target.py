@@ -18,8 +18,7 @@ from mover.repository.repository import Repository
 from mover.restore import Restore, RestoreResult, RestoreSettings
 from mover.store import azure_pages
 from mover.store.memory import MemoryStore
-from mover.store.patience import Patience
-from tests.azure.conftest import MIB, PageBlob
+from tests.azure.conftest import MIB, BlobDisk, open_blob
 from tests.azure.front import MOST, Front, Reply, Request, error
 from tests.mover.disks import MemoryDisk, back_up, quiet
 from tests.mover.store.clock import ManualClock
@@ -45,8 +44,7 @@ class Saved:
 
     def restore(self, url: str, clock: ManualClock | None = None, **options: bool) -> tuple[RestoreResult, int]:
         """(the result, requests to the target)"""
-        clock = clock or ManualClock()
-        target = PageBlobTarget(url, self.disk.size, clock=clock, patience=Patience(clock, seconds=120), **options)
+        target = PageBlobTarget(open_blob(url, clock), self.disk.size, **options)
         try:
             job = Restore(self.repository, self.point, 0, RestoreSettings(verify=True), quiet())
             return job.run(target), target.blob.requests
@@ -68,7 +66,7 @@ def is_write(request: Request) -> bool:
 
 
 def test_an_upload_takes_pages_of_at_most_4_mib_and_none_that_is_zero(
-    saved: Saved, page_blob: PageBlob, front: Front
+    saved: Saved, page_blob: BlobDisk, front: Front
 ) -> None:
     saved.disk.data[7 * MIB + 512 : 8 * MIB - 512] = bytes(MIB - 1024)  # a hole, within a block
     saved.back_up()
@@ -97,7 +95,7 @@ def test_holes_are_left_out_and_nothing_else(parts: list[tuple[int, bool]]) -> N
     assert bytes(HOLE) not in b"|".join(data[low:high] for low, high in found)
 
 
-def test_in_place_only_what_differs_is_sent(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+def test_in_place_only_what_differs_is_sent(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
     saved.restore(page_blob.url(name="made"))
     content = page_blob.content(name="made")
     assert content == saved.disk.data
@@ -112,7 +110,7 @@ def test_in_place_only_what_differs_is_sent(saved: Saved, page_blob: PageBlob, f
     assert page_blob.content(name="made") == content
 
 
-def test_in_place_over_a_blob_of_another_size(saved: Saved, page_blob: PageBlob) -> None:
+def test_in_place_over_a_blob_of_another_size(saved: Saved, page_blob: BlobDisk) -> None:
     for size in (SIZE - 4 * MIB, SIZE + 4 * MIB):
         name = f"made-{size}"
         with page_blob.client(name) as client:
@@ -122,7 +120,7 @@ def test_in_place_over_a_blob_of_another_size(saved: Saved, page_blob: PageBlob)
         assert page_blob.content(name=name) == saved.disk.data
 
 
-def test_a_vhd_is_not_cut_to_a_raw_disk(saved: Saved, page_blob: PageBlob) -> None:
+def test_a_vhd_is_not_cut_to_a_raw_disk(saved: Saved, page_blob: BlobDisk) -> None:
     saved.restore(page_blob.url(name="made"), as_vhd=True)
     before = page_blob.content(name="made")
     with pytest.raises(TargetError, match="would be none afterwards"):
@@ -147,7 +145,7 @@ def test_a_vhd_is_not_cut_to_a_raw_disk(saved: Saved, page_blob: PageBlob) -> No
     ids=["busy", "retry-after", "429", "timed out", "damaged on the way", "no answer"],
 )
 def test_a_write_that_fails_in_passing_is_sent_again(
-    saved: Saved, page_blob: PageBlob, front: Front, reply: Reply
+    saved: Saved, page_blob: BlobDisk, front: Front, reply: Reply
 ) -> None:
     failures = iter([reply] * 6)
     front.faults.append(lambda request, _: next(failures, None) if is_write(request) else None)
@@ -159,7 +157,7 @@ def test_a_write_that_fails_in_passing_is_sent_again(
         assert max(clock.waits) >= 7
 
 
-def test_an_answer_that_is_lost_changes_nothing(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+def test_an_answer_that_is_lost_changes_nothing(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
     """Each request is carried out and its answer lost, once: making the blob, its lease, pages, the footer, the mark."""
     lost: set[tuple[str, str, str]] = set()
 
@@ -176,7 +174,7 @@ def test_an_answer_that_is_lost_changes_nothing(saved: Saved, page_blob: PageBlo
     assert page_blob.content(name="made")[:-512] == saved.disk.data
 
 
-def test_what_does_not_pass_ends_the_run_and_the_next_goes_on(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+def test_what_does_not_pass_ends_the_run_and_the_next_goes_on(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
     """500 for one range only, the third that is written."""
     seen: list[int] = []
 
@@ -199,7 +197,7 @@ def test_what_does_not_pass_ends_the_run_and_the_next_goes_on(saved: Saved, page
 
 @pytest.mark.parametrize("how", ["revoke", "expire"])
 def test_a_sas_that_ends_ends_the_run_and_a_new_one_goes_on(
-    saved: Saved, page_blob: PageBlob, front: Front, how: str
+    saved: Saved, page_blob: BlobDisk, front: Front, how: str
 ) -> None:
     blob = page_blob.waits_for_upload(SIZE)
     writes = 0
@@ -224,7 +222,7 @@ def test_a_sas_that_ends_ends_the_run_and_a_new_one_goes_on(
     assert front.uploaded(again) == saved.disk.data
 
 
-def test_an_unfinished_blob_says_so_until_it_is_whole(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+def test_an_unfinished_blob_says_so_until_it_is_whole(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
     front.faults.append(
         lambda request, _: error(403, "AuthorizationFailure") if is_write(request) and request.range[0] else None
     )
@@ -243,7 +241,7 @@ def test_an_unfinished_blob_says_so_until_it_is_whole(saved: Saved, page_blob: P
     assert page_blob.content(name="made") == saved.disk.data
 
 
-def test_a_lease_that_a_dead_worker_left_is_waited_for_and_a_vm_s_is_not(saved: Saved, page_blob: PageBlob) -> None:
+def test_a_lease_that_a_dead_worker_left_is_waited_for_and_a_vm_s_is_not(saved: Saved, page_blob: BlobDisk) -> None:
     with page_blob.client("made") as client:
         client.create_page_blob(SIZE, metadata={MARK.removeprefix("x-ms-meta-"): "unfinished"})
         lease = client.acquire_lease(lease_duration=60)
@@ -262,7 +260,7 @@ def test_a_lease_that_a_dead_worker_left_is_waited_for_and_a_vm_s_is_not(saved: 
     assert "detach" in str(caught.value)
 
 
-def test_a_blob_that_another_restore_finished_meanwhile_is_only_compared(saved: Saved, page_blob: PageBlob) -> None:
+def test_a_blob_that_another_restore_finished_meanwhile_is_only_compared(saved: Saved, page_blob: BlobDisk) -> None:
     other = Saved([5])
     with page_blob.client("made") as client:
         client.create_page_blob(SIZE, metadata={MARK.removeprefix("x-ms-meta-"): "unfinished"})
@@ -280,9 +278,9 @@ def test_a_blob_that_another_restore_finished_meanwhile_is_only_compared(saved: 
     assert page_blob.content(name="made") == other.disk.data
 
 
-def test_a_lease_is_renewed_and_its_loss_ends_the_run(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+def test_a_lease_is_renewed_and_its_loss_ends_the_run(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
     clock = ManualClock()
-    target = PageBlobTarget(page_blob.url(name="made"), SIZE, clock=clock, patience=Patience(clock, seconds=120))
+    target = PageBlobTarget(open_blob(page_blob.url(name="made"), clock), SIZE)
     for at in range(4):
         clock.advance(20)
         target.write(at * MIB, b"1" * MIB)
@@ -296,7 +294,7 @@ def test_a_lease_is_renewed_and_its_loss_ends_the_run(saved: Saved, page_blob: P
     target.close()
 
 
-def test_where_pages_are_not_listed_everything_is_compared(saved: Saved, page_blob: PageBlob, front: Front) -> None:
+def test_where_pages_are_not_listed_everything_is_compared(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
     front.faults.append(
         lambda request, _: error(400, "UnsupportedHeader") if request.fields.get("comp") == "pagelist" else None
     )
@@ -316,7 +314,7 @@ def test_where_pages_are_not_listed_everything_is_compared(saved: Saved, page_bl
     ids=["no upload", "small upload", "snapshot", "block blob"],
 )
 def test_what_cannot_be_a_target_is_refused_before_a_byte_is_sent(
-    saved: Saved, page_blob: PageBlob, front: Front, make: Callable[[PageBlob, Front], str], what: str
+    saved: Saved, page_blob: BlobDisk, front: Front, make: Callable[[BlobDisk, Front], str], what: str
 ) -> None:
     url = make(page_blob, front)
     with pytest.raises(TargetError, match=what) as caught:
@@ -325,28 +323,25 @@ def test_what_cannot_be_a_target_is_refused_before_a_byte_is_sent(
     assert not puts(front)
 
 
-def block_blob(blob: PageBlob) -> str:
+def block_blob(blob: BlobDisk) -> str:
     with blob.client("blocks") as client:
         client.upload_blob(b"not pages")
     return blob.url(name="blocks")
 
 
 def test_an_upload_that_is_larger_than_the_disk_is_a_larger_disk(
-    saved: Saved, page_blob: PageBlob, front: Front
+    saved: Saved, page_blob: BlobDisk, front: Front
 ) -> None:
     url = page_blob.waits_for_upload(SIZE + 4 * MIB)
     saved.restore(url)
     assert front.uploaded(url) == saved.disk.data + bytes(4 * MIB)
 
 
-def test_the_service_checks_what_it_is_sent(page_blob: PageBlob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_checks_what_it_is_sent(page_blob: BlobDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that was damaged on its way is refused, by either checksum."""
     for crc64 in (azure_pages._crc64, None):
         monkeypatch.setattr(azure_pages, "_crc64", crc64)
-        clock = ManualClock()
-        target = PageBlobTarget(
-            page_blob.url(name=f"made-{crc64 is None}"), SIZE, clock=clock, patience=Patience(clock, seconds=1)
-        )
+        target = PageBlobTarget(open_blob(page_blob.url(name=f"made-{crc64 is None}")), SIZE)
         target.write(0, b"1" * MIB)
         true = azure_pages.checksum
         monkeypatch.setattr(azure_pages, "checksum", lambda data, true=true: true(data[:-1] + b"2"))

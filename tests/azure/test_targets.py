@@ -18,11 +18,9 @@ from mover.errors import TargetError
 from mover.repository.repository import Repository
 from mover.restore import Restore, RestoreSettings
 from mover.store.memory import MemoryStore
-from mover.store.patience import Patience
-from tests.azure.conftest import MIB, PageBlob
+from tests.azure.conftest import MIB, BlobDisk, open_blob
 from tests.azure.front import Front
 from tests.mover.disks import MemoryDisk, back_up, quiet
-from tests.mover.store.clock import ManualClock
 
 pytestmark = pytest.mark.azurite
 SIZE = 5 * MIB + 1536
@@ -54,15 +52,12 @@ class Files:
 
 
 class Blobs:
-    def __init__(self, blob: PageBlob, as_vhd: bool) -> None:
+    def __init__(self, blob: BlobDisk, as_vhd: bool) -> None:
         self._blob, self._as_vhd = blob, as_vhd
 
     def open(self, number: int = 0, *, size: int = SIZE, in_place: bool = False) -> DiskTarget:
-        clock = ManualClock()
-        url = self._blob.url(name=f"made-{number}")
-        return PageBlobTarget(
-            url, size, in_place=in_place, as_vhd=self._as_vhd, clock=clock, patience=Patience(clock, seconds=120)
-        )
+        blob = open_blob(self._blob.url(name=f"made-{number}"))
+        return PageBlobTarget(blob, size, in_place=in_place, as_vhd=self._as_vhd)
 
     def content(self, number: int = 0) -> bytes:
         data = self._blob.content(name=f"made-{number}")
@@ -70,21 +65,21 @@ class Blobs:
 
 
 class Uploads:
-    def __init__(self, blob: PageBlob, front: Front) -> None:
+    def __init__(self, blob: BlobDisk, front: Front) -> None:
         self._blob, self._front = blob, front
         self._urls: dict[int, str] = {}
 
     def open(self, number: int = 0, *, size: int = SIZE, in_place: bool = False) -> DiskTarget:
         if number not in self._urls:
             self._urls[number] = self._blob.waits_for_upload(SIZE, f"upload-{number}")
-        return PageBlobTarget(self._urls[number], size, in_place=in_place)
+        return PageBlobTarget(open_blob(self._urls[number]), size, in_place=in_place)
 
     def content(self, number: int = 0) -> bytes:
         return self._front.uploaded(self._urls[number])
 
 
 @pytest.fixture(params=KINDS)
-def target_place(request: pytest.FixtureRequest, tmp_path: Path, page_blob: PageBlob, front: Front) -> Iterator[Place]:
+def target_place(request: pytest.FixtureRequest, tmp_path: Path, page_blob: BlobDisk, front: Front) -> Iterator[Place]:
     kind = request.param
     if kind == "upload":
         yield Uploads(page_blob, front)
@@ -194,7 +189,7 @@ PIECES = st.lists(st.tuples(st.integers(0, 10), st.integers(1, 11), st.booleans(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_restore_over_any_state_of_an_unfinished_target_is_the_disk(
-    kind: str, tmp_path_factory: pytest.TempPathFactory, page_blob: PageBlob, front: Front
+    kind: str, tmp_path_factory: pytest.TempPathFactory, page_blob: BlobDisk, front: Front
 ) -> None:
     """Whatever an earlier run left in the target, a restore makes it the disk, byte for byte, and reads it back."""
     repository = Repository.create(MemoryStore())

@@ -79,7 +79,7 @@ def miniature(baton: Baton, seed: int, *, remote_index: bool = False) -> Iterato
         (mover.repository.names, "secrets", ids),
         (mover.pipeline, "ZERO", bytes(BLOCK)),
         (mover.pipeline, "RANGE_BLOCKS", 1),
-        (mover.restore, "FETCH_BYTES", 4096),
+        *_everywhere("FETCH_BYTES", 4096),
         (mover.backup, "SessionSettings", functools.partial(SessionSettings, pack_size=PACK, index_threads=1)),
         (mover.repository.session, "DedupeView", view),
         (mover.repository.hold, "Hold", functools.partial(mover.repository.hold.Hold, poll_seconds=0.0)),

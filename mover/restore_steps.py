@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a restore makes of a disk's map, in order: ranges of zeros, frames that one request fetches, blocks that one write takes.
+
+Nothing is carried out here: `restore` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from mover.repository.map_store import MapReader
+from mover.repository.maps import PAGE_BLOCKS, MapEntry, Page
+from mover.repository.pack import Place
+
+T = TypeVar("T")
+FETCH_BYTES = 8 * 1024 * 1024
+GAP_BYTES = 128 * 1024
+"""Bytes between two wanted frames that cost less to read than another request."""
+WINDOW_PAGES = 4
+
+
+@dataclass(slots=True)
+class Want:
+    """A frame, and the blocks that it belongs to."""
+
+    entry: MapEntry
+    blocks: list[int]
+
+
+class Zeros(NamedTuple):
+    """Blocks from `start` to `end` are zero."""
+
+    start: int
+    end: int
+
+
+def steps(reader: MapReader) -> Iterator[Zeros | list[Want]]:
+    """In the order of pages; within a window of pages, of packs."""
+    pages = len(reader.root.pages)
+    for first in range(0, pages, WINDOW_PAGES):
+        wants: dict[MapEntry, Want] = {}  # a place alone does not say which chunk a block wants of it
+        zero_from: int | None = None
+        for number in range(first, min(first + WINDOW_PAGES, pages)):
+            for block, entry in enumerate(page_of(reader, number).entries, number * PAGE_BLOCKS):
+                if entry is None:
+                    zero_from = block if zero_from is None else zero_from
+                    continue
+                if zero_from is not None:
+                    yield Zeros(zero_from, block)
+                    zero_from = None
+                wants.setdefault(entry, Want(entry, [])).blocks.append(block)
+        if zero_from is not None:
+            yield Zeros(zero_from, min((first + WINDOW_PAGES) * PAGE_BLOCKS, reader.root.blocks))
+        yield from neighbours(sorted(wants.values(), key=_place))
+
+
+def page_of(reader: MapReader, number: int) -> Page:
+    """A page of a disk's map; one that is not stored is all zeros."""
+    return reader.page(number) or Page([None] * reader.root.page_blocks(number))
+
+
+def _place(want: Want) -> Place:
+    return want.entry.place
+
+
+def length_of(run: list[Want]) -> int:
+    """Bytes of the pack from the first frame's beginning to the last one's end."""
+    return max(want.entry.place.offset + want.entry.place.length for want in run) - run[0].entry.place.offset
+
+
+def neighbours(wants: list[Want]) -> Iterator[list[Want]]:
+    """`wants` (ascending by place) in groups that one request fetches."""
+    group: list[Want] = []
+    for want in wants:
+        place = want.entry.place
+        if group:
+            first, last = group[0].entry.place, group[-1].entry.place
+            gap = place.offset - (last.offset + last.length)
+            if place.pack != last.pack or gap > GAP_BYTES or place.offset + place.length - first.offset > FETCH_BYTES:
+                yield group
+                group = []
+        group.append(want)
+    if group:
+        yield group
+
+
+def joined(parts: Iterable[tuple[int, int, T]], most: int) -> Iterator[tuple[int, list[T]]]:
+    """Parts (offset, length, data) that follow each other as one (offset, [data]), of at most `most` bytes or of one part."""
+    gathered: list[T] = []
+    start = end = 0
+    for offset, length, data in parts:
+        if gathered and (offset != end or offset + length - start > most):
+            yield start, gathered
+            gathered = []
+        start = start if gathered else offset
+        end = offset + length
+        gathered.append(data)
+    if gathered:
+        yield start, gathered
