@@ -54,13 +54,7 @@ class BlobDisk:
         self._client.create_page_blob(size)
         expiry = datetime.now(UTC) + timedelta(hours=2)
         # Azurite takes no container's SAS for a snapshot, and no account's for the resize of a page blob
-        self._sas = generate_container_sas(
-            azurite.account_name,
-            self.container,
-            azurite.account_key,
-            permission=ContainerSasPermissions(read=True, write=True, list=True, create=True),
-            expiry=expiry,
-        )
+        self._sas = self._container_sas("rwlc", expiry)
         self._account_sas = generate_account_sas(
             azurite.account_name,
             azurite.account_key,
@@ -68,6 +62,21 @@ class BlobDisk:
             AccountSasPermissions(read=True),
             expiry,
         )
+
+    def _container_sas(self, letters: str, expiry: datetime) -> str:
+        sas: str = generate_container_sas(
+            self._azurite.account_name,
+            self.container,
+            self._azurite.account_key,
+            permission=ContainerSasPermissions.from_string(letters),
+            expiry=expiry,
+        )
+        return sas
+
+    def url_with(self, letters: str, name: str = "disk.vhd") -> str:
+        """With a SAS of these rights."""
+        sas = self._container_sas(letters, datetime.now(UTC) + timedelta(hours=1))
+        return f"{self._front.url}/{self.container}/{name}?{sas}"
 
     def client(self, name: str = "disk.vhd", snapshot: str = "") -> BlobClient:
         """The SDK's, of a blob in the container, past the front."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +18,7 @@ from tests.azure.conftest import MIB, BlobDisk
 from tests.azure.front import Front, Reply, Request
 
 pytestmark = pytest.mark.azurite
+OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
 RNG = random.Random(23)
 SIZE = 12 * MIB
 
@@ -161,6 +163,23 @@ def test_a_sas_that_ends_on_the_way_has_its_own_error_and_a_new_one_goes_on(vm: 
     done = vm.restore("--to", f"@{vm.file('url', again)}", "--json").document
     assert done["statistics"]["equal"] > 0
     assert vm.front.uploaded(again) == vm.content("os")
+
+
+def test_a_disk_s_sas_needs_the_rights_that_the_page_names_and_no_more(vm: Vm) -> None:
+    rows = dict(re.findall(r"^\| `(backup --disk|restore --to)` \| `(\w+)` \|", OPERATIONS.read_text(), re.MULTILINE))
+    assert rows == {"backup --disk": "r", "restore --to": "rw"}
+    for verb, words in (
+        ("backup --disk", ("backup", "--resource", "vm2", "--disk")),
+        ("restore --to", ("restore", "--point", vm.point, "--to")),
+    ):
+        letters = rows[verb]
+        for left in [letters.replace(letter, "") or "c" for letter in letters]:  # a SAS needs some right
+            url = vm.file("url", vm.blob.url_with(left, name="made" if "to" in verb else "disk.vhd"))
+            said = vm.place.dm(*words, f"@{url}" if "to" in verb else f"os=@{url}", "--json", code=3)
+            assert said.document["error"]["type"] == "AccessDenied"
+        url = vm.file("url", vm.blob.url_with(letters, name="made" if "to" in verb else "disk.vhd"))
+        vm.place.dm(*words, f"@{url}" if "to" in verb else f"os=@{url}")
+    assert vm.blob.content(name="made") == vm.content("os")
 
 
 def test_by_a_worker_with_sealed_urls(vm: Vm, strict: Rig) -> None:
