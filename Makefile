@@ -52,16 +52,17 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml $(LOCKS)/build.txt $(LOCKS)/runti
 $(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
 	@headers=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	test -e "$$headers/Python.h" && dev= || dev=python3-dev; \
-	$(APT) gcc pkg-config libsystemd-dev e2fsprogs openssl qemu-utils zstd $$dev
+	$(APT) gcc pkg-config libsystemd-dev e2fsprogs libsecret-1-0 openssl qemu-utils zstd $$dev
 	$(LOCKED) -r $(LOCKS)/dev.txt
 	@touch $@
 
 # npm comes with the locked Node wheel, and `npm ci` installs exactly what the lock file lists, by its checksums.
-# No package's own install script runs.
+# No package's own install script runs; all that azcopy's would do is the chmod.
 .azurite/.made: packaging/azurite/package.json packaging/azurite/package-lock.json | $(VENV)/.dev
 	@mkdir -p .azurite
 	cp packaging/azurite/package.json packaging/azurite/package-lock.json .azurite/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm --prefix .azurite ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	chmod +x .azurite/node_modules/@azure-tools/azcopy-linux/dist/bin/azcopy_linux_amd64
 	@touch $@
 
 .PHONY: setup

@@ -14,10 +14,11 @@ from __future__ import annotations
 import http.client
 import itertools
 import re
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -44,6 +45,11 @@ class Request:
         found = re.match(r"bytes=(\d+)-(\d+)", self.headers.get("x-ms-range", self.headers.get("range", "")))
         return (int(found[1]), int(found[2])) if found else (0, -1)
 
+    @property
+    def is_diff(self) -> bool:
+        """Whether it asks what changed since a snapshot."""
+        return "prevsnapshot" in self.fields or "x-ms-previous-snapshot-url" in self.headers
+
 
 @dataclass
 class Reply:
@@ -62,6 +68,8 @@ def error(status: int, code: str, **headers: str) -> Reply:
 
 
 Fault = Callable[[Request, "Front"], Reply | None]
+NOTHING_CHANGED = Reply(200, {"content-type": "application/xml"}, b"<PageList><NextMarker/></PageList>")
+"""A list of page ranges without any."""
 
 
 @dataclass
@@ -75,6 +83,15 @@ class Export:
     upload: bool = False
     revoked: bool = False
     expired: bool = False
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no error; any other is told as always."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class Front:
@@ -104,8 +121,7 @@ class Front:
 
             do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = _serve
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}{self._account}"
 
     def __enter__(self) -> Front:
@@ -193,9 +209,7 @@ class Front:
             return error(413, "RequestBodyTooLarge")
         previous = self._previous(request, target)
         if request.fields.get("comp") == "pagelist" and request.method == "GET":
-            if previous is None and (
-                "prevsnapshot" in request.fields or "x-ms-previous-snapshot-url" in request.headers
-            ):
+            if previous is None and request.is_diff:
                 return error(409, "PreviousSnapshotNotFound")
             return self._page_list(request, target, previous)
         return self.upstream(request.method, target, request.headers, body)
@@ -264,7 +278,7 @@ class Front:
 
     def _page_list(self, request: Request, target: str, previous: str | None) -> Reply:
         try:
-            ranges = sorted(self._ranges(target) if previous is None else self._changes(target, previous))
+            ranges = sorted(self._ranges(target) if previous is None else _merged(self._changes(target, previous)))
         except LookupError as missing:
             return missing.args[0] if isinstance(missing.args[0], Reply) else error(404, "BlobNotFound")
         low, high = request.range
@@ -314,3 +328,17 @@ class Front:
             body = self.upstream("GET", f"{split.path}?{urlencode(fields)}", headers).body
             found |= {start + at: body[at : at + PAGE] for at in range(0, len(body), PAGE)}
         return found
+
+
+def _merged(ranges: Iterable[tuple[int, int, bool]]) -> Iterator[tuple[int, int, bool]]:
+    """Neighbours of one kind as one range, as Azure lists them."""
+    last: tuple[int, int, bool] | None = None
+    for start, end, clear in ranges:
+        if last is not None and (last[1], last[2]) == (start, clear):
+            last = (last[0], end, clear)
+            continue
+        if last is not None:
+            yield last
+        last = (start, end, clear)
+    if last is not None:
+        yield last

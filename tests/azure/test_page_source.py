@@ -23,7 +23,7 @@ from mover.store.memory import MemoryStore
 from tests.agent.conftest import Place
 from tests.agent.rig import Rig
 from tests.azure.conftest import MIB, BlobDisk, open_blob
-from tests.azure.front import Fault, Front, Reply, Request, error
+from tests.azure.front import NOTHING_CHANGED, Fault, Front, Reply, Request, error
 from tests.mover.disks import back_up, restore
 
 pytestmark = pytest.mark.azurite
@@ -105,9 +105,9 @@ def test_a_diff_that_cannot_be_believed_means_that_everything_is_read(
     if wrong == "lying map":
         page_blob.write(0, RNG.randbytes(12 * MIB))
         second = page_blob.snapshot()
-        front.faults.append(lambda request, _: NOTHING if is_diff(request) else None)
+        front.faults.append(lambda request, _: NOTHING_CHANGED if request.is_diff else None)
     if wrong == "refused":
-        front.faults.append(lambda request, _: error(409, "BlobOverwriteMode") if is_diff(request) else None)
+        front.faults.append(lambda request, _: error(409, "BlobOverwriteMode") if request.is_diff else None)
     said = back_up_blob(
         place,
         page_blob,
@@ -122,13 +122,6 @@ def test_a_diff_that_cannot_be_believed_means_that_everything_is_read(
     to = place.folder / "restored"
     place.dm("restore", "--point", place.point(), "--to", to)
     assert to.read_bytes() == page_blob.content(second)
-
-
-NOTHING = Reply(200, {"content-type": "application/xml"}, b"<PageList><NextMarker/></PageList>")
-
-
-def is_diff(request: Request) -> bool:
-    return "prevsnapshot" in request.fields or "x-ms-previous-snapshot-url" in request.headers
 
 
 def back_up_blob(
