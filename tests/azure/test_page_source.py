@@ -17,7 +17,7 @@ from mover.disk import page_ranges as page_ranges_module
 from mover.disk import vhd
 from mover.disk.changes import ChangeMap
 from mover.disk.page_source import PageBlobSource
-from mover.errors import SourceChanged, SourceError, StoreError
+from mover.errors import SourceChanged, SourceError, StoreError, StoreUnavailable
 from mover.repository.repository import Repository
 from mover.store.memory import MemoryStore
 from tests.agent.conftest import Place
@@ -25,6 +25,7 @@ from tests.agent.rig import Rig
 from tests.azure.conftest import MIB, BlobDisk, open_blob
 from tests.azure.front import NOTHING_CHANGED, Fault, Front, Reply, Request, error
 from tests.mover.disks import back_up, restore
+from tests.mover.store.clock import ManualClock
 
 pytestmark = pytest.mark.azurite
 RNG = random.Random(5)
@@ -225,35 +226,119 @@ def test_a_piece_that_takes_the_service_too_long_is_halved(
     source.close()
 
 
-@pytest.mark.parametrize("how", ["expires", "revoked"])
-@pytest.mark.parametrize("after", range(5))
-def test_a_sas_that_ends_ends_the_run_and_the_next_one_goes_on(
-    place: Place, page_blob: BlobDisk, front: Front, how: str, after: int
-) -> None:
-    """At whichever request: the run has an error of its own, and the same job with a new SAS ends as if nothing had been."""
-    place.repo()
+def test_a_store_that_is_busy_for_a_minute_is_waited_for(page_blob: BlobDisk, front: Front) -> None:
+    """Nothing but 503 for a minute of the clock, in the midst of reading."""
     page_blob.write(0, RNG.randbytes(12 * MIB))
+    clock = ManualClock()
+    reads = itertools.count()
+    ends: list[float] = []
+
+    def busy(request: Request, _: Front) -> Reply | None:
+        if not ends and next(reads) == 4:
+            ends.append(clock.monotonic() + 60)
+        return error(503, "ServerBusy") if ends and clock.monotonic() < ends[0] else None
+
+    front.faults.append(busy)
+    source = PageBlobSource(open_blob(page_blob.url(), clock))
+    assert read(source) == page_blob.content()
+    assert sum(clock.waits) >= 60
+    source.close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(206, {"content-range": f"bytes 0-{MIB - 1}/{12 * MIB}"}, b"x" * (MIB // 2)),
+        Reply(206, {"content-range": f"bytes 0-{MIB - 1}/{12 * MIB}"}, b"x" * MIB, cut=MIB - 1),
+        Reply(0, cut=-1),
+    ],
+    ids=["short body", "cut at its last byte", "no answer"],
+)
+def test_half_an_answer_is_none(page_blob: BlobDisk, front: Front, reply: Reply) -> None:
+    page_blob.write(0, RNG.randbytes(MIB))
+    source = opened(page_blob)
+    failures = iter([reply] * 3)
+    front.faults.append(lambda request, _: next(failures, None))
+    data = bytearray(MIB)
+    source.read_into(0, [data])
+    assert data == page_blob.content()[:MIB]
+    assert next(failures, None) is None
+    source.close()
+
+
+def test_a_slow_drip_is_read_to_its_end(page_blob: BlobDisk, front: Front) -> None:
+    content = RNG.randbytes(MIB)
+    page_blob.write(0, content)
+    source = opened(page_blob)
+    front.faults.append(once(Reply(206, {"content-range": f"bytes 0-{MIB - 1}/{12 * MIB}"}, content, drip=0.02)))
+    before, data = len(front.log), bytearray(MIB)
+    source.read_into(0, [data])
+    assert data == content
+    assert len(front.log) == before + 1  # and it was not asked twice
+    source.close()
+
+
+def test_a_range_that_the_service_cannot_give_ends_the_run_and_the_next_goes_on(
+    page_blob: BlobDisk, front: Front, tmp_path: Path
+) -> None:
+    for at in range(12):
+        page_blob.write(at * MIB, RNG.randbytes(MIB - 512))
+    repository = Repository.create(MemoryStore())
+    front.faults.append(
+        lambda request, _: (
+            error(500, "InternalError")
+            if is_range(request) and request.range[0] <= 7 * MIB < request.range[1]
+            else None
+        )
+    )
+    for ending in (True, False):
+        source = opened(page_blob)
+        if ending:
+            with pytest.raises(StoreUnavailable):
+                back_up(repository, "job", source)
+        else:
+            front.faults.clear()
+            done = back_up(repository, "job", source)
+        source.close()
+    assert done.resumed
+    restore(repository, done.point, str(tmp_path / "restored"))
+    assert (tmp_path / "restored").read_bytes() == page_blob.content()
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_sas_that_ends_ends_the_run_and_the_next_one_goes_on(
+    place: Place, page_blob: BlobDisk, front: Front, number: int
+) -> None:
+    """At any request: the run has an error of its own, and the same job with a new SAS ends as if nothing had been."""
+    place.repo()
+    for at in range(12):
+        page_blob.write(at * MIB, RNG.randbytes(MIB - 512))
     taken = page_blob.snapshot()
-    url = front.export(page_blob.url(taken))
+    url = place.folder / "url"
+    url.write_text(front.export(page_blob.url(taken)))
+    before = len(front.log)
+    place.dm("backup", "--resource", "other", "--disk", f"os=@{url}")
+    after = random.Random(number).randrange(len(front.log) - before)
+    how = ("expires", "revoked")[number % 2]
+    export = front.export(page_blob.url(taken))
+    url.write_text(export)
     requests = itertools.count()
 
     def ends(request: Request, running: Front) -> Reply | None:
-        if request.path.startswith("/md-") and next(requests) >= after:
+        if next(requests) >= after:
             if how == "revoked":
-                running.revoke(url)
+                running.revoke(export)
             else:
-                running.expire(url)
+                running.expire(export)
         return None
 
     front.faults.append(ends)
-    place.folder.joinpath("url").write_text(url)
-    words = ("backup", "--resource", "vm1", "--disk", f"os=@{place.folder / 'url'}", "--job", "j1")
+    words = ("backup", "--resource", "vm1", "--disk", f"os=@{url}", "--job", "j1")
     said = place.dm(*words, "--json", code=3)
-    kind = said.document["error"]["type"]
-    assert kind == ("SasExpired" if how == "expires" else "AccessDenied")
+    assert said.document["error"]["type"] == ("SasExpired" if how == "expires" else "AccessDenied")
     assert "sig=" not in said.out + said.err
     front.faults.clear()
-    place.folder.joinpath("url").write_text(front.export(page_blob.url(taken)))
+    url.write_text(front.export(page_blob.url(taken)))
     place.dm(*words)
     to = place.folder / "restored"
     place.dm("restore", "--point", place.point(), "--to", to)
