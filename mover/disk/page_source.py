@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mover.disk import vhd
+from mover.disk import page_map, vhd
 from mover.disk.blocks import Blocks, runs
 from mover.disk.changes import ChangeMap
 from mover.disk.page_blob import PageBlob, parts
+from mover.disk.page_map import PageMap
 from mover.errors import ConditionFailed, ObjectNotFound, SourceChanged, SourceError, UsageError
 from mover.repository.chunk import BLOCK_SIZE
 from mover.store.azure_location import redact
@@ -29,6 +30,7 @@ class PageBlobSource:
     def __init__(self, blob: PageBlob, *, name: str = "", identity: str = "", snapshot: str = "") -> None:
         self.blob = blob
         self.where = self.blob.where
+        self._map: PageMap | None = None
         try:
             self._open()
         except BaseException:
@@ -69,9 +71,15 @@ class PageBlobSource:
     # -- what it holds
 
     def extents(self) -> Iterator[tuple[int, int]]:
+        """Once all are told, `read_into` leaves out what lies between them."""
+        kept: list[tuple[int, int]] = []
         for offset, length in self.blob.ranges(self._length):
+            if len(kept) <= page_map.MOST:
+                kept.append((offset, length))
             if offset < self.size:
                 yield offset, min(length, self.size - offset)
+        if len(kept) <= page_map.MOST:
+            self._map = PageMap(kept)
 
     def changes_since(self, previous: str, base: str = "") -> ChangeMap:
         """What changed since the snapshot whose URL, with its SAS, is `previous`; `base` is the issuer's word for that.
@@ -101,6 +109,20 @@ class PageBlobSource:
 
     def read_into(self, offset: int, buffers: Sequence[bytearray | memoryview]) -> None:
         views = [memoryview(buffer) for buffer in buffers]
+        end = offset + sum(len(view) for view in views)
+        if self._map is None:
+            self._read(offset, views)
+            return
+        at = offset
+        for low, high in self._map.within(offset, end):
+            for view in _part(views, at - offset, low - offset):
+                view[:] = bytes(len(view))
+            self._read(low, list(_part(views, low - offset, high - offset)))
+            at = high
+        for view in _part(views, at - offset, end - offset):
+            view[:] = bytes(len(view))
+
+    def _read(self, offset: int, views: Sequence[memoryview]) -> None:
         try:
             self.blob.ask(lambda: self.blob.pages.read_into(self.blob.name, offset, *views))
         except ConditionFailed:
@@ -119,3 +141,13 @@ class PageBlobSource:
 
     def close(self) -> None:
         self.blob.close()
+
+
+def _part(views: Sequence[memoryview], start: int, end: int) -> Iterator[memoryview]:
+    """Bytes [start, end) of views that follow each other."""
+    at = 0
+    for view in views:
+        low, high = max(start - at, 0), min(end - at, len(view))
+        if low < high:
+            yield view[low:high]
+        at += len(view)

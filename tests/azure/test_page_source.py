@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from agent.protocol import BackupPayload, Disk, PreviousSnapshot, RepositoryReference, Result, Secret, encode
+from mover.disk import page_map, vhd
 from mover.disk import page_ranges as page_ranges_module
-from mover.disk import vhd
 from mover.disk.changes import ChangeMap
 from mover.disk.page_source import PageBlobSource
 from mover.errors import SourceChanged, SourceError, StoreError, StoreUnavailable
@@ -48,6 +48,26 @@ def test_only_pages_with_data_are_read(page_blob: BlobDisk, front: Front) -> Non
     assert list(source.extents()) == [(0, MIB), (5 * MIB + 512, 3 * 512), (11 * MIB, MIB)]
     assert read(source) == page_blob.content()
     assert source.size == 12 * MIB
+    source.close()
+
+
+@pytest.mark.parametrize("most", [page_map.MOST, 3])
+def test_of_a_fragmented_disk_its_data_is_read_and_little_else(
+    page_blob: BlobDisk, front: Front, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Up to a bound of ranges that are remembered; beyond, whole blocks are read."""
+    monkeypatch.setattr(page_map, "MOST", most)
+    for at in range(0, 12, 2):
+        page_blob.write(at * MIB + 1024, RNG.randbytes(512))
+        page_blob.write(at * MIB + 8192, RNG.randbytes(512))
+    source = PageBlobSource(open_blob(page_blob.url()))
+    list(source.extents())
+    front.log.clear()
+    data = [bytearray(b"x" * MIB) for _ in range(8)]
+    source.read_into(MIB, data)
+    assert b"".join(data) == page_blob.content()[MIB : 9 * MIB]
+    read = sum(last + 1 - first for first, last in (request.range for request in front.log))
+    assert read == (4 * (8192 - 1024 + 512) if most > 3 else 8 * MIB)
     source.close()
 
 
