@@ -140,37 +140,22 @@ class Bench:
             copy(str(self.image), source, "LocalBlob", work, "--blob-type", "PageBlob")
             urls = {name: work / name for name in ("source", "target")}
             urls["source"].write_text(source)
-            env = {"DATA_MOVER_SAS": sas, "DATA_MOVER_REPOSITORY": f"{container}/repository"}
-            subprocess.run(
-                [BIN / "data-mover", "repo", "create", env["DATA_MOVER_REPOSITORY"]], env=self.environ | env, check=True
-            )
             for number in range(self.rounds):
-                backup = ("backup", "--resource", f"vm{number}", "--disk", f"os=@{urls['source']}")
-                point = self.mover(
-                    "Azurite: backup", *backup, env=env | {"DATA_MOVER_REPOSITORY": self.fresh(env, number)}
-                )["point"]
+                env = {"DATA_MOVER_SAS": sas, "DATA_MOVER_REPOSITORY": f"{container}/repository-{number}"}
+                words = [BIN / "data-mover", "repo", "create", env["DATA_MOVER_REPOSITORY"]]
+                subprocess.run(words, env=self.environ | env, check=True, capture_output=True)
+                backup = ("backup", "--resource", "vm", "--disk", f"os=@{urls['source']}")
+                point = self.mover("Azurite: backup", *backup, env=env)["point"]
                 urls["target"].write_text(f"{container}/restored-{number}?{sas}")
-                self.mover(
-                    "Azurite: restore", "restore", "--point", point, "--to", f"@{urls['target']}",
-                    env=env | {"DATA_MOVER_REPOSITORY": f"{env['DATA_MOVER_REPOSITORY']}-{number}"},
-                )  # fmt: skip
+                self.mover("Azurite: restore", "restore", "--point", point, "--to", f"@{urls['target']}", env=env)
                 self.azcopy("azcopy down", source, str(work / "down"), "BlobLocal", work)
                 same = subprocess.run(["cmp", work / "down", self.image]).returncode == 0
                 self.azcopy("azcopy up", str(work / "down"), f"{container}/up-{number}?{sas}", "LocalBlob", work)
                 copy(f"{container}/restored-{number}?{sas}", str(work / "restored"), "BlobLocal", work)
-                same = same and subprocess.run(["cmp", work / "restored", self.image]).returncode == 0
-                if not same:
+                if not same or subprocess.run(["cmp", work / "restored", self.image]).returncode:
                     sys.exit("azcopy does not read back what was restored")
                 for name in ("down", "restored"):
                     (work / name).unlink()
-
-    def fresh(self, env: dict[str, str], number: int) -> str:
-        """A repository on Azurite that is empty."""
-        url = f"{env['DATA_MOVER_REPOSITORY']}-{number}"
-        subprocess.run(
-            [BIN / "data-mover", "repo", "create", url], env=self.environ | env, check=True, capture_output=True
-        )
-        return url
 
     def azcopy(self, name: str, source: str, target: str, from_to: str, folder: Path) -> None:
         from tests.azure.azcopy import BINARY

@@ -73,7 +73,9 @@ class FrameWriter:
             stored = len(body)
             bound = HEADER.pack(MAGIC, VERSION, flags, kind, 0, len(raw), stored, chunk_id, 0)[:CHECKSUM_AT]
             nonce = b""
-            body = bytes(body)  # the caller's buffer is reused while the frame waits for its pack
+            # a copy: the caller's buffer is reused while the frame waits for its pack, and the codec's is as large as the
+            # chunk, of which a frame of some bytes would keep half in memory (a pack has room for 100,000 such frames)
+            body = bytes(memoryview(body))
         digest = xxh3_64(nonce)
         digest.update(body)
         head = bound + digest.intdigest().to_bytes(8, "little") + nonce

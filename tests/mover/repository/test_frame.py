@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -130,3 +132,18 @@ def test_a_frame_does_not_change_with_the_callers_buffer() -> None:
         frame = FrameWriter(ring, check=False).write(Kind.DATA, buffer)
         buffer[:] = bytes(256)
         assert opener(ring, frame.chunk_id)(frame.head + bytes(frame.body)) == bytes(range(256))
+
+
+@RINGS
+def test_a_frame_holds_no_more_memory_than_its_bytes(ring: KeyRing) -> None:
+    """A pack has room for 100,000 frames of blocks that compress to nothing; each once kept half a block in memory."""
+    writer, before, kept = FrameWriter(ring), resident(), []
+    for number in range(400):
+        kept.append(writer.write(Kind.DATA, number.to_bytes(8, "little") * (1 << 17)))
+    assert sum(frame.length for frame in kept) < 16 << 20
+    assert resident() - before < 64 << 20
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
