@@ -162,7 +162,8 @@ class BackupPayload(Strict, frozen=True, kw_only=True):
 
 
 class RestoreTarget(Strict, frozen=True, kw_only=True):
-    """A page blob for one disk of a VM: which disk, by its number from 0 or its name; and the URL with its SAS."""
+    """A page blob for one disk of a VM: its number from 0 or its name (a text of digits that is no disk's name is a
+    number, too); and the URL with its SAS."""
 
     disk: Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1, max_length=255, extra=FREE)]
     url: Secret

@@ -34,18 +34,13 @@ def run(work: Work, payload: RestorePayload) -> None:
     paths = [place for place in places.values() if isinstance(place, str)]
     if payload.document is not None and any(_collide(payload.document, path) for path in paths):
         raise UsageError("the document's file is a disk's", payload.document, "name another file for it")
-    _look(work, [place for place in places.values() if not isinstance(place, str)])
+    settings, progress = RestoreSettings(verify=payload.verify), work.reporter.progress
+    restores = {number: Restore(repository, point, number, settings, progress, work.cancelled) for number in places}
+    _look(work, {place: restores[number].size for number, place in places.items() if not isinstance(place, str)})
     document = Document.of(repository, point, payload.document) if payload.document is not None else None
     totals: dict[str, float] = {}
     for number, place in places.items():
-        restore = Restore(
-            repository,
-            point,
-            number,
-            RestoreSettings(verify=payload.verify),
-            work.reporter.progress,
-            work.cancelled,
-        )
+        restore = restores[number]
         if payload.dry_run:
             figures = _plan(work, restore, place)
         else:
@@ -66,10 +61,10 @@ def run(work: Work, payload: RestorePayload) -> None:
             work.outcome.notes.append("the configuration document is too large for a result: name a file for it")
 
 
-def _look(work: Work, urls: list[Secret]) -> None:
+def _look(work: Work, urls: Mapping[Secret, int]) -> None:
     """Whether each can be a target: a bad SAS of the last disk is told before the first one has taken its hours."""
     seen: set[str] = set()
-    for url in urls:
+    for url, size in urls.items():
         from mover.disk import page_target
 
         blob = work.page_blob(url)
@@ -77,7 +72,7 @@ def _look(work: Work, urls: list[Secret]) -> None:
             if blob.where in seen:
                 raise UsageError("two disks have the same target", blob.where, "name a blob for each")
             seen.add(blob.where)
-            page_target.look(blob)
+            page_target.look(blob, size)
         finally:
             blob.close()
 
@@ -133,10 +128,7 @@ def _targets(point: Point, payload: RestorePayload) -> dict[int, Secret]:
     names = [disk.name for disk in point.body.disks]
     found: dict[int, Secret] = {}
     for target in payload.targets:
-        known = target.disk < len(names) if isinstance(target.disk, int) else target.disk in names
-        if not known:
-            raise UsageError("the restore point has no such disk", target.disk, f"it has: {', '.join(names)}")
-        number = target.disk if isinstance(target.disk, int) else names.index(target.disk)
+        number = _number(names, target.disk)
         if number in found:
             raise UsageError("a disk has two targets", names[number])
         found[number] = target.url
@@ -144,6 +136,20 @@ def _targets(point: Point, payload: RestorePayload) -> dict[int, Secret]:
     if missing:
         raise UsageError("a disk of the VM has no target", ", ".join(missing), "name one for each, or restore one disk")
     return dict(sorted(found.items()))
+
+
+def _number(names: list[str], disk: int | str) -> int:
+    """Of a disk by its number or name; UsageError when the same text is the one of one disk and the other of another."""
+    number = int(disk) if isinstance(disk, int) or (disk.isascii() and disk.isdecimal()) else -1
+    if isinstance(disk, str) and disk in names:
+        named = names.index(disk)
+        if 0 <= number < len(names) and number != named:
+            hint = f"restore one disk after the other: --disk {named}"
+            raise UsageError("a disk's name is another one's number", disk, hint)
+        return named
+    if not 0 <= number < len(names):
+        raise UsageError("the restore point has no such disk", disk, f"it has: {', '.join(names)}")
+    return number
 
 
 def _files(point: Point, folder: str, form: str) -> dict[int, str]:

@@ -126,7 +126,11 @@ def restore_to(values: Sequence[str], all_disks: bool) -> tuple[str | None, Secr
         if not all(found):
             raise UsageError("page blobs and a folder at once", ", ".join(values), "--to DISK=@FILE for each disk")
         pairs = [(name, url) for (name, _, _), url in zip(named, found, strict=True) if url is not None]
-        return None, None, tuple(RestoreTarget(disk=int(n) if n.isdigit() else n, url=url) for n, url in pairs)
+        return None, None, tuple(RestoreTarget(disk=name, url=url) for name, url in pairs)
+    if any(found):
+        raise UsageError(
+            "a page blob for one of several disks", ", ".join(values), "give --all-disks, or --disk N --to @FILE"
+        )
     if len(values) != 1:
         raise UsageError("more than one place for a disk", ", ".join(values), "--to is for one, but with --all-disks")
     if not values[0]:

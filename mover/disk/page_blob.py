@@ -14,14 +14,17 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from mover.clock import SYSTEM, Clock
 from mover.disk.page_ranges import page_ranges
-from mover.errors import MoverError, ObjectNotFound, StoreError
+from mover.errors import AccessDenied, MoverError, ObjectNotFound, SasExpired, StoreError, UsageError
 from mover.store.azure_credentials import Sas
-from mover.store.azure_location import ContainerLocation, parse_blob
+from mover.store.azure_location import ContainerLocation, parse_blob, redact
 from mover.store.azure_pages import AzurePages
 from mover.store.patience import Patience
 
 T = TypeVar("T")
 _HINT = "check the disk's URL, and that its access has not ended; then issue the same command again"
+MARK = "x-ms-meta-data_mover_restore"
+"""Metadata of a blob that a restore has not finished."""
+_ENDED = "grant access anew: the same command with the new SAS goes on"
 _VERSION_FIELDS = ("snapshot", "versionid")
 
 
@@ -45,6 +48,7 @@ class PageBlob:
         self._heard = heard
         self._lock = threading.Lock()
         self.requests = 0
+        self._answered = False
         self.pages = AzurePages(self._location, Sas(sas), clock, version=urlencode(self.version))
 
     def open(self, wrong: type[MoverError], what: str, hint: str) -> tuple[int, Mapping[str, str]] | None:
@@ -81,7 +85,13 @@ class PageBlob:
             error.value = self.where if error.value == self.name else error.value
             if error.hint == StoreError.hint_default:
                 error.hint = _HINT
+            ended = isinstance(error, ObjectNotFound) or (
+                type(error) is AccessDenied and "AuthenticationFailed" in error.what
+            )
+            if self.is_export and self._answered and ended:  # an export's SAS does not say when it ends
+                raise SasExpired(f"the access to the disk has ended: {error.what}", self.where, _ENDED) from None
             raise
+        self._answered = True
         self._heard()
         return found
 
@@ -91,6 +101,10 @@ class PageBlob:
 
 def parts(url: str) -> tuple[ContainerLocation, str, dict[str, str], str]:
     """(container, blob, the fields that name a state of it, the SAS)."""
+    if any(not " " < character < "\x7f" for character in url):
+        raise UsageError(
+            "a URL with spaces or characters that are none of a URL's", redact(url).encode("ascii", "replace").decode()
+        )
     location, blob = parse_blob(url)
     fields = [pair.partition("=") for pair in location.query.split("&") if pair]
     version = dict(parse_qsl("&".join(f"{n}={v}" for n, _, v in fields if n.lower() in _VERSION_FIELDS)))

@@ -7,12 +7,12 @@ other. Every read is for the state that was there when the disk was opened (its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mover.disk import page_map, vhd
 from mover.disk.blocks import Blocks, runs
 from mover.disk.changes import ChangeMap
-from mover.disk.page_blob import PageBlob, parts
+from mover.disk.page_blob import MARK, PageBlob, parts
 from mover.disk.page_map import PageMap
 from mover.errors import ConditionFailed, ObjectNotFound, SourceChanged, SourceError, UsageError
 from mover.repository.chunk import BLOCK_SIZE
@@ -31,6 +31,7 @@ class PageBlobSource:
         self.blob = blob
         self.where = self.blob.where
         self._map: PageMap | None = None
+        self.source: str | None = None
         try:
             self._open()
         except BaseException:
@@ -39,6 +40,10 @@ class PageBlobSource:
         self.name = name or self.blob.name.rpartition("/")[2]
         self.identity = identity or (self.name if self.blob.is_export else self.where)
         self.snapshot: str | None = snapshot or self.blob.version.get("snapshot")
+        if self.blob.is_export and snapshot:
+            self.source = (
+                None  # another export of the state may have another ETag: the issuer's name for the state tells
+            )
         self.sector_size = 512
         self.in_flight = IN_FLIGHT
 
@@ -49,6 +54,9 @@ class PageBlobSource:
             hint = "check its URL; an export ends when its access is revoked"
             raise SourceError("there is no such page blob", self.where, hint)
         length, headers = found
+        if MARK in headers:
+            hint = "issue the restore that writes it again; what it holds now is no disk"
+            raise SourceError("a page blob that a restore has not finished", self.where, hint)
         etag = headers.get("etag", "")
         if not etag:
             raise SourceError("the store does not tell the blob's state", self.where, "is a proxy in between?")
@@ -56,7 +64,7 @@ class PageBlobSource:
         self._length = length
         if length == 0:
             raise SourceError("a disk is empty", self.where, "name a disk that has a size")
-        self.source: str | None = f"page-blob:{etag}:{length}"
+        self.source = f"page-blob:{etag}:{length}"
         start = bytearray(min(length, len(_VHDX)))
         self.read_into(0, [start])
         if start == _VHDX:
@@ -73,7 +81,7 @@ class PageBlobSource:
     def extents(self) -> Iterator[tuple[int, int]]:
         """Once all are told, `read_into` leaves out what lies between them."""
         kept: list[tuple[int, int]] = []
-        for offset, length in self.blob.ranges(self._length):
+        for offset, length in self._listed():
             if len(kept) <= page_map.MOST:
                 kept.append((offset, length))
             if offset < self.size:
@@ -96,14 +104,22 @@ class PageBlobSource:
         if location.object_url(name) == self.where and "snapshot" in version:
             fields["prevsnapshot"] = version["snapshot"]
         else:
-            headers["x-ms-previous-snapshot-url"] = previous
+            headers["x-ms-previous-snapshot-url"] = f"{location.object_url(name)}?{location.query}"
         count = -(-self.size // BLOCK_SIZE)
-        touched = Blocks.of_ranges(count, self.blob.ranges(self._length, fields, headers), BLOCK_SIZE)
+        touched = Blocks.of_ranges(count, self._listed(fields, headers), BLOCK_SIZE)
         ranges = (
             (start * BLOCK_SIZE, min(end * BLOCK_SIZE, self.size) - start * BLOCK_SIZE)
             for start, end in runs(touched.mask(0, count), 0)
         )
         return ChangeMap(self.identity, self.size, self.snapshot, base, tuple(ranges))
+
+    def _listed(
+        self, fields: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[int, int]]:
+        try:
+            yield from self.blob.ranges(self._length, fields, headers)
+        except ConditionFailed:
+            raise SourceChanged("a page blob was changed while it was read", self.where) from None
 
     # -- its bytes
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from mover.disk import vhd
 from mover.disk.blocks import Blocks, Mask, runs
-from mover.disk.page_blob import PageBlob
+from mover.disk.page_blob import MARK, PageBlob
 from mover.disk.target import CUT_HINT, FOR_ONE
 from mover.errors import (
     AccessDenied,
@@ -31,6 +31,7 @@ from mover.errors import (
     StoreError,
     StoreUnavailable,
     TargetError,
+    VerifyFailed,
 )
 from mover.repository.chunk import BLOCK_SIZE
 from mover.store.azure_pages import MOST, PAGE
@@ -40,8 +41,8 @@ BYTES_A_SECOND, CALLS_A_SECOND = 60 << 20, 500
 performance targets for Blob storage", and of uploads "Upload a VHD to Azure"."""
 HOLE = 128 << 10
 """Zeros inside a block that are worth another request: at Azure's two limits a request costs as much as so many bytes."""
-MARK = "x-ms-meta-data_mover_restore"
-"""Metadata of a blob that is being written."""
+LARGEST = 8 << 40
+"""Bytes of a page blob."""
 T = TypeVar("T")
 _TAKEN_HINT = "name a blob that does not exist, or write over it with --in-place"
 _LEASE_SECONDS = 60
@@ -62,12 +63,13 @@ class PageBlobTarget:
         self._as_vhd = as_vhd or self.blob.is_export
         self._length = size + (vhd.FOOTER_SIZE if self._as_vhd else 0)
         self._marked = False
+        self._metadata: dict[str, str] = {}
+        self._has_behind = False
+        self._listed = True
         self._lock = threading.Lock()
         self._renewed = 0.0
         self._held = Blocks.of_ranges(-(-size // BLOCK_SIZE), (), BLOCK_SIZE)
         try:
-            if size % PAGE:
-                raise TargetError("a page blob holds whole pages of 512 bytes", f"{self.path}: {size} bytes")
             self._open(in_place)
         except BaseException:
             self.close()
@@ -76,7 +78,7 @@ class PageBlobTarget:
     # -- opening
 
     def _open(self, in_place: bool) -> None:
-        found = look(self.blob)
+        found = look(self.blob, self.size)
         self.existed = False
         if found is None:
             if in_place:
@@ -85,12 +87,14 @@ class PageBlobTarget:
             found = self._create()
         length, headers = found
         if self.blob.is_export:
-            self._open_upload(length)
+            self._length = length
+            self._lease(refused=True)
         elif in_place:
             self._lease()
-            self._marked = MARK in headers
+            length, headers = self._look()  # as it is now that nobody else writes it
             if not self._as_vhd and self._footer(length) is not None:
                 raise TargetError("the target is a VHD and would be none afterwards", self.path, CUT_HINT)
+            self._mark(headers)
             if length != self._length:
                 self._ask(lambda: self.blob.pages.resize(self.blob.name, self._length))
         else:
@@ -105,9 +109,24 @@ class PageBlobTarget:
                 self._open_existing(length)
         self._held = self._blocks()
         self.compare = len(self._held) > 0
+        if self.blob.is_export:
+            self._clear_behind()
+
+    def _mark(self, headers: Mapping[str, str]) -> None:
+        """Written over in place, it is no disk until it is whole; what else is said of it stays."""
+        self._metadata = {
+            name: text for name, text in headers.items() if name.startswith("x-ms-meta-") and name != MARK
+        }
+        self._ask(lambda: self.blob.pages.set_metadata(self.blob.name, self._metadata | {MARK: "unfinished"}))
+        self._marked = True
+
+    def _clear_behind(self) -> None:
+        """The footer of an earlier restore, which would make a half one a disk, and what a larger disk has left."""
+        if self._has_behind:
+            self._ask(lambda: self.blob.pages.clear(self.blob.name, self.size, self._length - self.size))
 
     def _look(self) -> tuple[int, Mapping[str, str]]:
-        found = look(self.blob)
+        found = look(self.blob, self.size)
         if found is None:
             raise TargetError("the target was deleted while it was opened", self.path)
         return found
@@ -127,14 +146,6 @@ class PageBlobTarget:
             pass  # by our own request, whose answer was lost, or by another restore: the mark and the lease tell
         return self._look()
 
-    def _open_upload(self, length: int) -> None:
-        if length < self._length or length % PAGE:
-            hint = f"make the disk for an upload of {self._length} bytes: the disk's size and 512 more"
-            raise TargetError(
-                "the managed disk is smaller than the disk", f"{self.path}: {length} of {self._length} bytes", hint
-            )
-        self._length = length
-
     def _footer(self, length: int) -> vhd.Footer | None:
         if length < vhd.FOOTER_SIZE:
             return None
@@ -148,8 +159,9 @@ class PageBlobTarget:
     def _exists(self, how: str) -> TargetError:
         return TargetError("the target exists and is not this disk", f"{self.path}: {how}", _TAKEN_HINT)
 
-    def _lease(self) -> None:
-        """One restore at a time. What a worker that died had leased is free within a minute; that is waited for."""
+    def _lease(self, *, refused: bool = False) -> None:
+        """One restore at a time. What a worker that died had leased is free within a minute; that is waited for. `refused`: the
+        service may not lease it, then it is written without."""
         lease = str(uuid.uuid4())
         until = self._clock.monotonic() + _LEASE_SECONDS + _RENEW_SECONDS
         while True:
@@ -162,6 +174,10 @@ class PageBlobTarget:
                 if self._clock.monotonic() >= until:
                     raise TargetError("another restore writes the target", self.path, FOR_ONE) from None
                 self.blob.patience.wait(self.path, 5.0)
+            except (AccessDenied, StoreError):
+                if not refused:
+                    raise
+                return
             else:
                 self._renewed = self._clock.monotonic()
                 return
@@ -170,11 +186,24 @@ class PageBlobTarget:
         """The blocks that have pages; all of them when the service does not tell."""
         count = -(-self.size // BLOCK_SIZE)
         try:
-            return Blocks.of_ranges(count, self.blob.ranges(self._length), BLOCK_SIZE)
-        except (AccessDenied, StoreUnavailable):
+            found = Blocks.of_ranges(count, self._ranges(), BLOCK_SIZE)
+        except StoreUnavailable:
             raise
-        except StoreError:
+        except StoreError as error:
+            if isinstance(error, AccessDenied) and not self.blob.is_export:
+                raise
+            self._has_behind, self._listed = True, False
             return Blocks.of_ranges(count, [(0, self.size)], BLOCK_SIZE)
+        return found
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """Of the disk; that there are others is noted."""
+        self._has_behind = False
+        for offset, length in self.blob.ranges(self._length):
+            if offset + length > self.size:
+                self._has_behind = True
+            if offset < self.size:
+                yield offset, min(length, self.size - offset)
 
     # -- bytes
 
@@ -219,6 +248,8 @@ class PageBlobTarget:
     def sync(self) -> None:
         """What was written is durable when it is answered; what is read next is what the service says is there now."""
         self._held = self._blocks()
+        if self.blob.is_export and self._has_behind and self._listed:
+            raise VerifyFailed("the target holds something behind the disk", self.path)
 
     def finish(self, time: float) -> None:
         """The restore is whole: footer, then the mark goes."""
@@ -228,28 +259,26 @@ class PageBlobTarget:
             size = self._length - vhd.FOOTER_SIZE
             self._write(size, vhd.make_footer(size, uuid.uuid4(), time))
         if self._marked:
-            self._ask(lambda: self.blob.pages.set_metadata(self.blob.name, {}))
+            self._ask(lambda: self.blob.pages.set_metadata(self.blob.name, self._metadata))
 
     def _ask(self, call: Callable[[], T]) -> T:
-        self._renew()
+        def leased() -> T:
+            self._renew()
+            return call()
+
         try:
-            return self.blob.ask(call)
+            return self.blob.ask(leased)
         except (LeaseConflict, LeaseLost):
             raise TargetError("the target was leased by another while it was written", self.path, FOR_ONE) from None
         except ObjectNotFound:
             raise TargetError("the target was deleted while it was written", self.path) from None
 
     def _renew(self) -> None:
-        """A lease that has ended can still be renewed, unless another has taken it."""
+        """Before every attempt: a lease that ended in a long wait can still be renewed, unless another has taken it."""
         with self._lock:
-            now = self._clock.monotonic()
-            if not self.blob.pages.lease or now - self._renewed < _RENEW_SECONDS:
-                return
-            self._renewed = now
-        try:
-            self.blob.ask(lambda: self.blob.pages.renew_lease(self.blob.name))
-        except (LeaseConflict, LeaseLost):
-            raise TargetError("the target was leased by another while it was written", self.path, FOR_ONE) from None
+            if self.blob.pages.lease and self._clock.monotonic() - self._renewed >= _RENEW_SECONDS:
+                self.blob.once(lambda: self.blob.pages.renew_lease(self.blob.name))
+                self._renewed = self._clock.monotonic()
 
     def close(self) -> None:
         self._release()
@@ -262,15 +291,25 @@ class PageBlobTarget:
             self.blob.pages.lease = ""
 
 
-def look(blob: PageBlob) -> tuple[int, Mapping[str, str]] | None:
-    """(size in bytes, headers) of what is there; None: it is to be made. TargetError when it can be no target."""
+def look(blob: PageBlob, size: int) -> tuple[int, Mapping[str, str]] | None:
+    """(size in bytes, headers) of what is there; None: it is to be made. TargetError when it can be no target of such a disk."""
     if blob.version:
         raise TargetError("a snapshot cannot be written", blob.where, "name the blob itself")
+    if size % PAGE:
+        raise TargetError("a page blob holds whole pages of 512 bytes", f"{blob.where}: {size} bytes")
+    if not blob.is_export and size > LARGEST:
+        hint = "restore it into a managed disk's upload"
+        raise TargetError("the disk is larger than a page blob can be", f"{size} of {LARGEST} bytes", hint)
     hint = "name a page blob, a blob that does not exist, or a managed disk's upload"
     found = blob.open(TargetError, "a target that is no page blob", hint)
     if found is None and blob.is_export:
         hint = "check its URL; an upload ends when its access is revoked"
         raise TargetError("there is no such upload", blob.where, hint)
+    if found is not None and blob.is_export and (found[0] < size + vhd.FOOTER_SIZE or found[0] % PAGE):
+        least = -(-size // BLOCK_SIZE) * BLOCK_SIZE + vhd.FOOTER_SIZE
+        hint = f"make the disk for an upload of {least} bytes: whole MiB, and 512 bytes for the footer"
+        value = f"{blob.where}: {found[0]} of {size + vhd.FOOTER_SIZE} bytes"
+        raise TargetError("the managed disk is smaller than the disk", value, hint)
     return found
 
 

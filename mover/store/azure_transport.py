@@ -160,6 +160,9 @@ class DirectTransport(HttpTransport[HttpRequest, Answer]):
                     raise
                 # a server that refuses a request need not read its body: the answer may be there all the same
             return Answer(self, connection, connection.getresponse())
+        except ValueError as error:  # its text may quote the header
+            connection.close()
+            raise UsageError("a request that cannot be sent", type(error).__name__) from None
         except BaseException:
             connection.close()
             raise

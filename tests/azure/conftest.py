@@ -73,9 +73,9 @@ class BlobDisk:
         )
         return sas
 
-    def url_with(self, letters: str, name: str = "disk.vhd") -> str:
-        """With a SAS of these rights."""
-        sas = self._container_sas(letters, datetime.now(UTC) + timedelta(hours=1))
+    def url_with(self, letters: str, name: str = "disk.vhd", hours: float = 1) -> str:
+        """With a SAS of these rights that ends in so many hours."""
+        sas = self._container_sas(letters, datetime.now(UTC) + timedelta(hours=hours))
         return f"{self._front.url}/{self.container}/{name}?{sas}"
 
     def client(self, name: str = "disk.vhd", snapshot: str = "") -> BlobClient:
@@ -113,8 +113,8 @@ class BlobDisk:
         return f"{self._front.url}/{self.container}/{name}?{query}"
 
     def waits_for_upload(self, size: int, name: str = "upload") -> str:
-        """The URL of a managed disk of `size` bytes and a footer that waits for its upload."""
-        self.client(name).create_page_blob(size + 512)
+        """The URL of a managed disk for `size` bytes that waits for its upload. As in Azure it has whole MiB, 20 at least."""
+        self.client(name).create_page_blob(max(-(-size // MIB), 20) * MIB + 512)
         return self._front.upload(self.url(name=name))
 
     def content(self, snapshot: str = "", name: str = "disk.vhd") -> bytes:

@@ -20,7 +20,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -78,11 +77,9 @@ class Export:
     written."""
 
     target: str
-    ends: datetime
     sig: str
     upload: bool = False
     revoked: bool = False
-    expired: bool = False
 
 
 class _Server(ThreadingHTTPServer):
@@ -136,43 +133,35 @@ class Front:
 
     # -- exports
 
-    def upload(self, blob: str, *, seconds: float = 3600) -> str:
+    def upload(self, blob: str) -> str:
         """The URL with a SAS, of a managed disk that waits for its upload; `blob` as for `export`, of the upload's size."""
-        return self.export(blob, seconds=seconds, upload=True)
+        return self.export(blob, upload=True)
 
-    def uploaded(self, url: str) -> bytes:
-        """What the managed disk holds once its access is revoked; ValueError where Azure would make no disk of it."""
+    def uploaded(self, url: str, size: int) -> bytes:
+        """The first `size` bytes of the managed disk once its access is revoked; ValueError where Azure would make no disk of
+        it, or where the rest is not zero."""
         self.revoke(url)
         target = self._exports[urlsplit(url).path].target
         body = self.upstream("GET", target, {"x-ms-version": "2021-12-02"}).body
         footer = body[-PAGE:]
         if footer[:8] != b"conectix" or int.from_bytes(footer[48:56], "big") != len(body) - PAGE:
             raise ValueError("no footer of a fixed VHD of this size")
-        return body[:-PAGE]
+        if any(body[size:-PAGE]):
+            raise ValueError("there is something behind the disk")
+        return body[:size]
 
-    def export(self, blob: str, *, seconds: float = 3600, upload: bool = False) -> str:
+    def export(self, blob: str, *, upload: bool = False) -> str:
         """The URL with a SAS, of an exported snapshot; `blob`: its URL at this front, with a SAS of the account."""
         split = urlsplit(blob)
         path = f"/md-{next(self._numbers)}/{uuid.uuid4().hex[:12]}/abcd"
-        ends = datetime.now(UTC) + timedelta(seconds=seconds)
         sig = uuid.uuid4().hex
-        self._exports[path] = Export(f"{split.path}?{split.query}", ends, sig, upload)
+        self._exports[path] = Export(f"{split.path}?{split.query}", sig, upload)
         host = f"http://127.0.0.1:{self._server.server_port}"
-        sas = {
-            "sv": "2018-03-28",
-            "sr": "b",
-            "se": ends.isoformat(timespec="seconds"),
-            "sp": "rw" if upload else "r",
-            "sig": sig,
-        }
+        sas = {"sv": "2018-03-28", "sr": "b", "si": str(uuid.uuid4()), "sig": sig}  # the policy says when it ends
         return f"{host}{path}?{urlencode(sas)}"
 
     def revoke(self, url: str) -> None:
         self._exports[urlsplit(url).path].revoked = True
-
-    def expire(self, url: str) -> None:
-        """From now on its time is over, as its `se` says to whoever reads that."""
-        self._exports[urlsplit(url).path].expired = True
 
     # -- serving
 
@@ -196,8 +185,6 @@ class Front:
             export = self._exports[request.path]
             if export.revoked or request.fields.get("sig") != export.sig:
                 return error(403, "AuthenticationFailed", date=formatdate(usegmt=True))
-            if export.expired or datetime.now(UTC) >= export.ends:
-                return error(403, "AuthenticationFailed", date=formatdate(export.ends.timestamp() + 1, usegmt=True))
             is_page = request.method == "PUT" and request.fields.get("comp") == "page"
             if request.method not in ("GET", "HEAD") and not (export.upload and is_page):
                 return error(403, "AuthorizationPermissionMismatch")
@@ -211,6 +198,9 @@ class Front:
         if request.fields.get("comp") == "pagelist" and request.method == "GET":
             if previous is None and request.is_diff:
                 return error(409, "PreviousSnapshotNotFound")
+            unchanged = self.upstream("HEAD", target, {"x-ms-version": "2021-12-02"}).headers.get("etag")
+            if request.headers.get("if-match", unchanged) != unchanged:
+                return error(412, "ConditionNotMet")
             return self._page_list(request, target, previous)
         return self.upstream(request.method, target, request.headers, body)
 

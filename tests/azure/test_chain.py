@@ -103,4 +103,4 @@ def test_every_point_of_a_disk_s_life_restores(
         upload = disk.waits_for_upload(len(state), f"upload-{number}")
         url.write_text(upload)
         place.dm("restore", "--point", point, "--to", f"@{url}")
-        assert front.uploaded(upload) == state
+        assert front.uploaded(upload, len(state)) == state

@@ -17,7 +17,7 @@ from mover.disk import page_map, vhd
 from mover.disk import page_ranges as page_ranges_module
 from mover.disk.changes import ChangeMap
 from mover.disk.page_source import PageBlobSource
-from mover.errors import SourceChanged, SourceError, StoreError, StoreUnavailable
+from mover.errors import SasExpired, SourceChanged, SourceError, StoreError, StoreUnavailable
 from mover.repository.repository import Repository
 from mover.store.memory import MemoryStore
 from tests.agent.conftest import Place
@@ -339,23 +339,19 @@ def test_a_sas_that_ends_ends_the_run_and_the_next_one_goes_on(
     before = len(front.log)
     place.dm("backup", "--resource", "other", "--disk", f"os=@{url}")
     after = random.Random(number).randrange(len(front.log) - before)
-    how = ("expires", "revoked")[number % 2]
     export = front.export(page_blob.url(taken))
     url.write_text(export)
     requests = itertools.count()
 
     def ends(request: Request, running: Front) -> Reply | None:
         if next(requests) >= after:
-            if how == "revoked":
-                running.revoke(export)
-            else:
-                running.expire(export)
+            running.revoke(export)
         return None
 
     front.faults.append(ends)
     words = ("backup", "--resource", "vm1", "--disk", f"os=@{url}", "--job", "j1")
     said = place.dm(*words, "--json", code=3)
-    assert said.document["error"]["type"] == ("SasExpired" if how == "expires" else "AccessDenied")
+    assert said.document["error"]["type"] == ("SasExpired" if after else "AccessDenied")
     assert "sig=" not in said.out + said.err
     front.faults.clear()
     url.write_text(front.export(page_blob.url(taken)))
@@ -363,6 +359,11 @@ def test_a_sas_that_ends_ends_the_run_and_the_next_one_goes_on(
     to = place.folder / "restored"
     place.dm("restore", "--point", place.point(), "--to", to)
     assert to.read_bytes() == page_blob.content(taken)
+
+
+def test_a_sas_whose_time_is_over_says_so(page_blob: BlobDisk) -> None:
+    with pytest.raises(SasExpired, match="expired at"):
+        PageBlobSource(open_blob(page_blob.url_with("r", hours=-1)))
 
 
 def test_a_wrong_range_or_a_proxy_s_page_is_no_disk(page_blob: BlobDisk, front: Front) -> None:

@@ -75,7 +75,7 @@ class Uploads:
         return PageBlobTarget(open_blob(self._urls[number]), size, in_place=in_place)
 
     def content(self, number: int = 0) -> bytes:
-        return self._front.uploaded(self._urls[number])
+        return self._front.uploaded(self._urls[number], SIZE)
 
 
 @pytest.fixture(params=KINDS)
@@ -160,6 +160,7 @@ def finished(where: Place, data: bytes) -> None:
     target.close()
 
 
+@NOT_UPLOADS
 def test_another_size_is_another_disk(target_place: Place) -> None:
     finished(target_place, RNG.randbytes(SIZE))
     with pytest.raises(TargetError):

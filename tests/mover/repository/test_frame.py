@@ -137,9 +137,8 @@ def test_a_frame_does_not_change_with_the_callers_buffer() -> None:
 @RINGS
 def test_a_frame_holds_no_more_memory_than_its_bytes(ring: KeyRing) -> None:
     """A pack has room for 100,000 frames of blocks that compress to nothing; each once kept half a block in memory."""
-    writer, before, kept = FrameWriter(ring), resident(), []
-    for number in range(400):
-        kept.append(writer.write(Kind.DATA, number.to_bytes(8, "little") * (1 << 17)))
+    writer, before = FrameWriter(ring), resident()
+    kept = [writer.write(Kind.DATA, number.to_bytes(8, "little") * (1 << 17)) for number in range(400)]
     assert sum(frame.length for frame in kept) < 16 << 20
     assert resident() - before < 64 << 20
 
