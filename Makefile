@@ -84,8 +84,9 @@ test-all: setup
 
 # The peers are the distribution's. BENCH_ARGS: see benchmarks/disk_path.py --help.
 bench: setup
-	@$(APT) zstd e2fsprogs restic borgbackup
+	@$(APT) zstd e2fsprogs restic borgbackup nginx-light curl openssl
 	$(BIN)/python benchmarks/disk_path.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/page_blob.py
 	$(PYTEST) -m bench -s $(PYTEST_ARGS)
 
 soak: setup

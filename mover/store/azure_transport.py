@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An azure-core transport over http.client whose answers are read into the caller's buffer and whose bodies are sent from it.
 
-For ranges and pages: the SDK's own transport joins every body into fresh memory, and test_bench_reads.py shows what that
+For ranges and pages: the SDK's own transport joins every body into fresh memory, and benchmarks/page_blob.py shows what that
 costs. It keeps connections open, as many as there are requests at once; it honours HTTPS_PROXY, HTTP_PROXY, NO_PROXY
 and the CA bundle. It follows no redirects and repeats nothing, but for one case: a kept connection that the server had
 closed meanwhile is replaced by a new one. What is sent through it MUST be such that a second time changes nothing.
