@@ -32,7 +32,7 @@ QUICK := not soak and not kill and not bench and not slow
 .PHONY: help
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: setup demo test test-all bench soak lint lock prove-fresh clean"
+	@echo "targets: setup demo test test-all bench soak azure-smoke lint lock prove-fresh clean"
 
 # --- Setting up. A stamp is newer than the locks it was made from, or its recipe runs again. ---
 
@@ -88,6 +88,11 @@ bench: setup
 	$(BIN)/python benchmarks/disk_path.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/page_blob.py
 	$(PYTEST) -m bench -s $(PYTEST_ARGS)
+
+# Against a real account, which DATA_MOVER_SMOKE_CONTAINER names: see tests/azure/smoke.py.
+.PHONY: azure-smoke
+azure-smoke: setup
+	$(BIN)/python -m tests.azure.smoke
 
 soak: setup
 	$(PYTEST) -m soak -s $(PYTEST_ARGS)
