@@ -169,6 +169,8 @@ class PageBlobTarget:
                 self.blob.ask(lambda: self.blob.pages.acquire_lease(self.blob.name, lease, _LEASE_SECONDS))
             except LeaseConflict:
                 if self._look()[1].get("x-ms-lease-duration") == "infinite":
+                    if refused:
+                        return  # the service's own
                     hint = "it is in use: detach it from its VM, or name another target"
                     raise TargetError("the target is leased without end", self.path, hint) from None
                 if self._clock.monotonic() >= until:

@@ -388,6 +388,20 @@ def test_in_place_the_blob_is_looked_at_once_nobody_else_writes_it(saved: Saved,
     assert page_blob.content(name="made") == saved.disk.data
 
 
+@pytest.mark.parametrize("refusal", [error(403, "AuthorizationFailure"), error(409, "LeaseAlreadyPresent")])
+def test_an_upload_that_may_not_be_leased_is_written_without(
+    saved: Saved, page_blob: BlobDisk, front: Front, refusal: Reply
+) -> None:
+    """By an answer of the service, or since the service itself holds its blob."""
+    url = page_blob.waits_for_upload(SIZE)
+    there = {"x-ms-blob-type": "PageBlob", "content-length": str(20 * MIB + 512), "x-ms-lease-duration": "infinite"}
+    front.faults.append(lambda request, _: refusal if request.fields.get("comp") == "lease" else None)
+    front.faults.append(lambda request, _: Reply(200, there) if request.method == "HEAD" else None)
+    saved.restore(url)
+    front.faults.clear()
+    assert front.uploaded(url, SIZE) == saved.disk.data
+
+
 def test_a_lease_is_renewed_before_each_attempt(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
     """A store that is busy for longer than a lease lasts."""
     clock = ManualClock()
