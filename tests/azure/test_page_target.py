@@ -12,6 +12,7 @@ from azure.storage.blob import BlobLeaseClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mover.backup import BackupSettings
 from mover.disk.page_blob import MARK
 from mover.disk.page_source import PageBlobSource
 from mover.disk.page_target import HOLE, PageBlobTarget, filled
@@ -41,7 +42,8 @@ class Saved:
         self.back_up()
 
     def back_up(self) -> None:
-        done = back_up(self.repository, f"job-{next(self._jobs)}", self.disk)
+        one = BackupSettings(workers=1)  # blocks are packed in their order
+        done = back_up(self.repository, f"job-{next(self._jobs)}", self.disk, settings=one)
         self.point = self.repository.find_point(done.point)
 
     def restore(self, url: str, clock: ManualClock | None = None, **options: bool) -> tuple[RestoreResult, int]:
