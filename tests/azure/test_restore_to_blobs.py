@@ -126,6 +126,7 @@ def test_every_target_is_looked_at_before_the_first_is_written(vm: Vm) -> None:
     for words, code, what in (
         (("--to", f"os=@{good}", "--to", f"data=@{bad}"), 3, "refused access"),
         (("--to", f"os=@{good}", "--to", f"data=@{twice}"), 2, "two disks have the same target"),
+        (("--to", f"os=@{good}", "--to", f"data=@{good}"), 2, "two disks have the same target"),
         (("--to", f"os=@{good}"), 2, "a disk of the VM has no target"),
         (("--to", f"os=@{good}", "--to", f"0=@{bad}"), 2, "a disk has two targets"),
         (("--to", f"os=@{good}", "--to", f"swap=@{bad}"), 2, "has no such disk"),
