@@ -176,7 +176,7 @@ class PageBlobTarget:
                 if self._clock.monotonic() >= until:
                     raise TargetError("another restore writes the target", self.path, FOR_ONE) from None
                 self.blob.patience.wait(self.path, 5.0)
-            except (AccessDenied, StoreError):
+            except StoreError:
                 if not refused:
                     raise
                 return
