@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 
 from mover.disk.changes import ChangeMap
 from mover.disk.source import DiskSource
-from mover.disk_backup import CHECKPOINT_SECONDS, DiskBackup, Pacing, Work, uses
+from mover.disk_backup import DiskBackup, Work, uses
 from mover.errors import Cancelled, UsageError
 from mover.keeper import Keeper
-from mover.pipeline import Statistics
+from mover.pipeline import Pipeline, Statistics
 from mover.progress import Progress
 from mover.repository import record
 from mover.repository.keys import Kind
@@ -32,6 +32,28 @@ LEAST_MEMORY, ROOMY = 384 * 1024 * 1024, 640 * 1024 * 1024
 MOST_DISKS = 65
 """Azure's largest VMs have an operating system's disk and 64 of data."""
 MAX_DOCUMENT = 64 * 1024 * 1024
+
+
+CHECKPOINT_SECONDS, CHECKPOINT_SECONDS_LONGEST = 30.0, 600.0
+CHECKPOINT_CHUNKS = 65_536
+"""Unpublished chunks that call for a checkpoint before the interval is over: they are kept in memory until then."""
+
+
+class Pacing:
+    """When the next checkpoint is due: at least `seconds` apart, the interval doubling with the session's age."""
+
+    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._now = now
+        self._began = self._last = now()
+
+    def due(self, unpublished: int) -> bool:
+        since = self._now() - self._last
+        interval = min(max(self._seconds, self._last - self._began), max(self._seconds, CHECKPOINT_SECONDS_LONGEST))
+        return since >= interval or (unpublished >= CHECKPOINT_CHUNKS and since >= self._seconds)
+
+    def done(self) -> None:
+        self._last = self._now()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +189,19 @@ class Backup:
         if session.unreadable_parent:
             self._note(f"the latest restore point cannot be read ({session.unreadable_parent}): everything is read")
         self._result.resumed = session.resumed is not None
-        work = Work(
-            session=session,
-            progress=self._progress,
-            pacing=Pacing(self._settings.checkpoint_seconds, self._clock.monotonic),
-            random=self._random,
-            between=self._between,
-            note=self._note,
-            workers=self._settings.workers,
-            buffer_bytes=buffer_bytes(self._settings.memory),
-            statistics=self._result.statistics,
-        )
-        for number in range(len(self._request.disks)):
-            work.done.append(self._disk(work, number).run())
-        self._replace_quarantined(work)
+        work = Work(session, self._progress, self._random, self._between, self._note, self._result.statistics)
+        self._session = session
+        self._pacing = Pacing(self._settings.checkpoint_seconds, self._clock.monotonic)
+        self._disks = [
+            DiskBackup(work, number, source, self._request.changes.get(source.identity))
+            for number, source in enumerate(self._request.disks)
+        ]
+        for disk in self._disks:
+            disk.prepare()
+        self._covered = [0] * len(self._disks)
+        for side_by_side in _groups(self._disks):
+            self._read(side_by_side)
+        self._replace_quarantined()
         for source in self._request.disks:
             source.check_unchanged()
         self._between()
@@ -189,34 +210,72 @@ class Backup:
             documents["configuration"] = session.add_metadata(Kind.DOCUMENT, self._request.document)
         statistics = {name: float(value) for name, value in asdict(self._result.statistics).items()}
         self._progress.stage("commit", 0)
-        session.commit(work.states(), documents, live_of([(done.ref, done.root) for done in work.done]), statistics)
+        maps = [disk.finish() for disk in self._disks]
+        session.commit([done.state for done in maps], documents, live_of(maps), statistics)
         self._result.checkpoints = session.statistics.checkpoints
         return self._result
 
-    def _disk(self, work: Work, number: int) -> DiskBackup:
-        source = self._request.disks[number]
-        return DiskBackup(work, number, source, self._request.changes.get(source.identity))
+    def _read(self, disks: list[DiskBackup]) -> None:
+        """Their lanes to the end, side by side."""
+        pipeline = Pipeline(
+            self._session,
+            [disk.lane for disk in disks],
+            workers=self._settings.workers,
+            buffer_bytes=buffer_bytes(self._settings.memory),
+        )
+        name = disks[0].name if len(disks) == 1 else f"{len(disks)} disks"
+        self._progress.stage(f"back up {name}", sum(disk.left for disk in disks))
 
-    def _replace_quarantined(self, work: Work) -> None:
+        def between() -> None:
+            self._between()
+            self._progress.update(pipeline.statistics.read)
+            if self._pacing.due(self._session.unpublished()):
+                self._checkpoint()
+
+        try:
+            pipeline.run(between)
+            for disk in disks:
+                disk.finish()
+        finally:
+            self._result.statistics.add(pipeline.statistics)
+
+    def _checkpoint(self) -> None:
+        """I2: packs, run, record. The maps are taken first, so all that they name is handed to the packers before they flush."""
+        self._pacing.done()
+        roots = [disk.snapshot() for disk in self._disks]
+        covered = [root.covered for root in roots]
+        if covered == self._covered:
+            return  # nothing that a resume would gain
+        self._covered = covered
+        self._session.data.flush()
+        self._session.checkpoint([disk.stored(root).state for disk, root in zip(self._disks, roots, strict=True)])
+
+    def _replace_quarantined(self) -> None:
         """I8: before commit, what the collector has found damaged since is read and stored again."""
         replaced: frozenset[tuple[PackName, int]] = frozenset()
         while True:
-            state = work.session.refresh()
-            dirty = [number for number, done in enumerate(work.done) if uses(done.root, state.quarantine)]
+            state = self._session.refresh()
+            dirty = [disk for disk in self._disks if uses(disk.finish().root, state.quarantine)]
             if not dirty or state.quarantine == replaced:
                 return
             replaced = state.quarantine
-            work.session.metadata.flush()  # the pages of the new map are read back
-            for number in dirty:
-                name = self._request.disks[number].name
-                self._note(f"disk {name}: stored blocks were found damaged: they are read again")
-                work.done[number] = self._disk(work, number).run_again(work.done[number])
+            self._session.metadata.flush()  # the pages of the new map are read back
+            for disk in dirty:
+                self._note(f"disk {disk.name}: stored blocks were found damaged: they are read again")
+                disk.prepare_again()
+                self._read([disk])
 
     def _between(self) -> None:
         if self._keeper is not None:
             self._keeper.check()
         if self._cancelled():
             raise Cancelled("the backup was cancelled", self._result.point)
+
+
+def _groups(disks: list[DiskBackup]) -> list[list[DiskBackup]]:
+    """Which are read side by side: all that answer requests, as each has limits of its own; local ones one after the other."""
+    remote = [disk for disk in disks if disk.lane.source.in_flight]
+    return [*([remote] if remote else []), *([disk] for disk in disks if not disk.lane.source.in_flight)]
 
 
 def buffer_bytes(memory: int) -> int:

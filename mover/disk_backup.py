@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The backup of one disk within a session: which blocks are read, what is taken from the parent or a checkpoint, and the
 disk's map. What a change map or a checkpoint says is believed only as far as it is bound to the same disk, size and base or
-source; the rest is read and compared. Not here: the stages of a block (`mover.pipeline`), the restore point (`mover.backup`).
+source; the rest is read and compared.
+
+Not here: the stages of a block (`mover.pipeline`), checkpoints and the restore point (`mover.backup`).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from mover.disk.blocks import Blocks, runs
 from mover.disk.changes import ChangeMap
 from mover.disk.source import DiskSource
 from mover.errors import Damaged, PointGone, UnsupportedFormat
-from mover.pipeline import Pipeline, Run, Statistics, cut_runs
+from mover.lanes import Lane, Run
+from mover.pipeline import Statistics, cut_runs
 from mover.progress import Progress
 from mover.repository import record
 from mover.repository.keys import Kind
@@ -23,59 +27,37 @@ from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, ChunkRef, MapEntry, P
 from mover.repository.names import PackName
 from mover.repository.session import Session
 
-CHECKPOINT_SECONDS, CHECKPOINT_SECONDS_LONGEST = 30.0, 600.0
-CHECKPOINT_CHUNKS = 65_536
-"""Unpublished chunks that call for a checkpoint before the interval is over: they are kept in memory until then."""
 SAMPLE_SHARE, SAMPLE_LEAST = 1000, 10
 
 
-class Pacing:
-    """When the next checkpoint is due: at least `seconds` apart, the interval doubling with the session's age."""
-
-    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._now = now
-        self._began = self._last = now()
-
-    def due(self, unpublished: int) -> bool:
-        since = self._now() - self._last
-        interval = min(max(self._seconds, self._last - self._began), max(self._seconds, CHECKPOINT_SECONDS_LONGEST))
-        return since >= interval or (unpublished >= CHECKPOINT_CHUNKS and since >= self._seconds)
-
-    def done(self) -> None:
-        self._last = self._now()
-
-
-@dataclass(slots=True)
-class DiskMap:
+class DiskMap(NamedTuple):
     """A disk whose map is stored."""
 
     ref: ChunkRef
     root: Root
 
+    @property
+    def state(self) -> record.DiskState:
+        """As a record names it."""
+        return record.DiskState(record.place_to_json(self.ref), self.root.size, self.root.covered)
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Work:
-    """What the disks of one backup share. `between` is called often and ends the work by raising; `done`: finished disks."""
+    """What the disks of one backup share. `between` is called often and ends the work by raising."""
 
     session: Session
     progress: Progress
-    pacing: Pacing
     random: random.Random
     between: Callable[[], None]
     note: Callable[[str], None]
-    workers: int | None
-    buffer_bytes: int
     statistics: Statistics
-    done: list[DiskMap] = field(default_factory=list)
-
-    def states(self) -> list[record.DiskState]:
-        """The finished disks as the record names them."""
-        return [record.DiskState(record.place_to_json(d.ref), d.root.size, d.root.covered) for d in self.done]
 
 
 class DiskBackup:
-    """The backup of disk `number` of a session. `run` makes its map; `run_again` replaces what was found damaged since."""
+    """The backup of disk `number` of a session: `prepare`, then its `lane` read to the end, then `finish`; `prepare_again`
+    instead, for a lane that replaces what was found damaged since. `left`: bytes that are to be read. Between the two ends
+    `checkpoint` is what there is of its map."""
 
     def __init__(self, work: Work, number: int, source: DiskSource, change_map: ChangeMap | None) -> None:
         self._work = work
@@ -84,30 +66,54 @@ class DiskBackup:
         self._source = source
         self._change_map = change_map
         self._blocks = -(-source.size // BLOCK_SIZE)
-        self._statistics = Statistics()
-        self._covered = 0
+        self._parent: MapReader | None = None
         self._lost_pages: set[int] = set()  # of the parent's map, as far as the sample met them
+        self._kept: DiskMap | None = None  # what the last checkpoint named
+        self.left = 0
 
-    def run(self) -> DiskMap:
-        parent = self._parent_map()
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    def prepare(self) -> None:
+        """What is known of the disk is read, and a change map tried: nothing is stored yet."""
+        self._parent = self._parent_map()
         resumed = self._resumed_map()
         allocated = Blocks.of_ranges(self._blocks, self._source.extents(), BLOCK_SIZE)
-        changed = self._trusted_changes(parent, allocated)
+        changed = self._trusted_changes(self._parent, allocated)
         start = resumed.root.covered if resumed else 0
         wanted = allocated if changed is None else allocated & changed
-        left = len(wanted) - int(wanted.mask(0, start).sum())
-        builder = MapBuilder(self._source.size, parent.root if parent else None, self._store_page)
-        self._run_pipeline(builder, self._plan(builder, parent, resumed, allocated, changed), left)
-        root = builder.finish()
-        return DiskMap(self._store_root(root, parent), root)
+        self.left = (len(wanted) - int(wanted.mask(0, start).sum())) * BLOCK_SIZE
+        builder = MapBuilder(self._source.size, self._parent.root if self._parent else None, self._store_page)
+        self._builder = builder
+        self.lane = Lane(self._source, builder, self._plan(builder, self._parent, resumed, allocated, changed))
 
-    def run_again(self, done: DiskMap) -> DiskMap:
-        """The disk's map with every quarantined place replaced."""
-        old = MapReader(self._session.store, self._session.keys, done.root)
-        builder = MapBuilder(self._source.size, None, self._store_page)
-        self._run_pipeline(builder, self._plan_repair(builder, old), 0)
-        root = builder.finish()
-        return DiskMap(self._store_root(root, None), root)
+    def prepare_again(self) -> None:
+        """After `finish`: the lane reads every quarantined place's block anew."""
+        old = MapReader(self._session.store, self._session.keys, self.finish().root)
+        self._parent = self._kept = None
+        self.left = 0
+        self._builder = MapBuilder(self._source.size, None, self._store_page)
+        self.lane = Lane(self._source, self._builder, self._plan_repair(self._builder, old))
+
+    def snapshot(self) -> Root:
+        """The map so far, for a checkpoint: to be `stored` when the packs that it names are flushed."""
+        if self._kept is not None and self._builder.covered() == self._kept.root.covered:
+            return self._kept.root
+        return self._builder.snapshot()
+
+    def stored(self, root: Root) -> DiskMap:
+        """A `snapshot`, in a pack."""
+        if self._kept is None or self._kept.root is not root:
+            self._kept = DiskMap(self._session.add_metadata(Kind.ROOT, root.encode()), root)
+        return self._kept
+
+    def finish(self) -> DiskMap:
+        """The whole map, when the lane was read to its end."""
+        root = self._builder.finish()
+        if self._kept is None or self._kept.root is not root:
+            self._kept = DiskMap(self._store_root(root), root)
+        return self._kept
 
     # -- what is known beforehand
 
@@ -204,13 +210,13 @@ class DiskBackup:
                 continue
             buffer = bytearray(min(BLOCK_SIZE, self._source.size - block * BLOCK_SIZE))
             self._source.read_into(block * BLOCK_SIZE, [buffer])
-            self._statistics.read += len(buffer)
+            self._work.statistics.read += len(buffer)
             if entry is None:
-                self._statistics.zero += len(buffer)
+                self._work.statistics.zero += len(buffer)
                 same = not buffer.strip(b"\0")
             else:
-                self._statistics.hashed += len(buffer)
-                self._statistics.unchanged += len(buffer)
+                self._work.statistics.hashed += len(buffer)
+                self._work.statistics.unchanged += len(buffer)
                 same = self._session.keys.chunk_id(Kind.DATA, buffer) == entry.chunk_id
             if not same:
                 return block
@@ -240,7 +246,7 @@ class DiskBackup:
             touched = changed is None or changed.any(low, high)
             if changed is not None and parent is not None and not touched and not dirty and low >= covered:
                 builder.take_over(page, slot)
-                self._statistics.skipped += self._bytes(low, high)
+                self._work.statistics.skipped += self._bytes(low, high)
                 continue
             if slot is not None and parent is not None:
                 base = self._base_page(parent, page)
@@ -258,9 +264,9 @@ class DiskBackup:
                     read[self._quarantined(entries)] = True
             left_out = self._bytes(low, high) - sum(self._bytes(*part) for part in runs(read, low))
             if believed is not None:
-                self._statistics.skipped += left_out
+                self._work.statistics.skipped += left_out
             else:
-                self._statistics.unallocated += left_out
+                self._work.statistics.unallocated += left_out
             if resumed and low < covered:
                 known = resumed.page(page)
                 entries[: covered - low] = known.entries[: covered - low] if known else [None] * (covered - low)
@@ -306,48 +312,13 @@ class DiskBackup:
     def _bytes(self, start: int, end: int) -> int:
         return min(end * BLOCK_SIZE, self._source.size) - start * BLOCK_SIZE
 
-    # -- running and storing
-
-    def _run_pipeline(self, builder: MapBuilder, plan: Iterator[Run], blocks: int) -> None:
-        work = self._work
-        pipeline = Pipeline(
-            self._session,
-            self._source,
-            builder,
-            workers=work.workers,
-            buffer_bytes=work.buffer_bytes,
-        )
-        work.progress.stage(f"back up {self._source.name}", blocks * BLOCK_SIZE)
-
-        def between() -> None:
-            work.between()
-            work.progress.update(pipeline.statistics.read)
-            if self._work.pacing.due(self._session.unpublished()):
-                self._checkpoint(builder)
-
-        try:
-            pipeline.run(plan, between)
-        finally:
-            work.statistics.add(pipeline.statistics)
-            work.statistics.add(self._statistics)
-            self._statistics = Statistics()
-
-    def _checkpoint(self, builder: MapBuilder) -> None:
-        """I2: packs, run, record. The map is taken first, so all that it names is handed to the packers before they flush."""
-        self._work.pacing.done()
-        if builder.covered() == self._covered:
-            return  # nothing that a resume would gain
-        root = builder.snapshot()
-        self._covered = root.covered
-        self._session.data.flush()
-        ref = self._session.add_metadata(Kind.ROOT, root.encode())
-        state = record.DiskState(record.place_to_json(ref), root.size, root.covered)
-        self._session.checkpoint([*self._work.states()[: self._number], state])
+    # -- storing
 
     def _store_page(self, raw: bytes) -> ChunkRef:
         return self._session.add_metadata(Kind.PAGE, raw)
 
-    def _store_root(self, root: Root, parent: MapReader | None) -> ChunkRef:
+    def _store_root(self, root: Root) -> ChunkRef:
+        parent = self._parent
         if parent is not None and root.size == parent.root.size and root.pages == parent.root.pages:
             return self._parent_ref
         return self._session.add_metadata(Kind.ROOT, root.encode())

@@ -2,9 +2,10 @@
 """The way of a block from a disk into a pack: read, hash, compare, look up, compress, seal, check, pack.
 
 Readers fill buffers of a bounded pool, workers do the rest; a full pool or a full pack stops the readers, so memory is what
-the settings say whatever the disk's size. A source that is read from the page cache has no readers: its workers read each
-block themselves, just before they hash it. Order is lost between the threads: the map's builder puts blocks where they belong.
-Not here: which blocks are read (`mover.backup`) and what a place is (`mover.repository`).
+the settings say whatever the disks' number and size. A source that is read from the page cache has no readers: its workers
+read each block themselves, just before they hash it. Order is lost between the threads: the map's builder puts blocks where
+they belong.
+Not here: which blocks are read (`mover.disk_backup`), whose turn it is (`mover.lanes`) and what a place is (`mover.repository`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from blake3 import blake3
 
-from mover.disk.source import DiskSource
+from mover.lanes import Lane, Lanes, Run
 from mover.repository.keys import Kind
 from mover.repository.map_store import MapBuilder
 from mover.repository.maps import BLOCK_SIZE, MapEntry
@@ -51,14 +52,6 @@ class Statistics:
     def add(self, other: Statistics) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Consecutive blocks to read: at most RANGE_BLOCKS."""
-
-    first: int
-    count: int
 
 
 class BufferPool:
@@ -99,36 +92,35 @@ class BufferPool:
 
 
 class Pipeline:
-    """Runs blocks of one disk through the stages. `run` returns when all are resolved, or raises the first error.
+    """Runs blocks of disks through the stages. `run` returns when all are resolved, or raises the first error.
 
-    `between(statistics)` is called in the caller's thread between ranges: to keep, checkpoint, cancel and report.
+    The disks (`lanes`) are all read by readers, or it is one that its workers read. `between()` is called in the caller's thread
+    between ranges: to keep, checkpoint, cancel and report.
     """
 
     def __init__(
         self,
         session: Session,
-        source: DiskSource,
-        builder: MapBuilder,
+        lanes: Sequence[Lane],
         *,
         workers: int | None = None,
         buffer_bytes: int = 64 * BLOCK_SIZE,
     ) -> None:
         self._session = session
-        self._source = source
-        self._builder = builder
-        self._reader_count = source.in_flight
         self._worker_count = workers or os.cpu_count() or 2
         # A worker that reads for itself holds up to a run of buffers while it takes another: there are enough for all.
-        self._pool = BufferPool(max((self._worker_count + 1) * RANGE_BLOCKS, buffer_bytes // BLOCK_SIZE))
-        self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
-        self._ready: queue.SimpleQueue[tuple[Run, list[bytearray]] | None] = queue.SimpleQueue()
-        self._window = threading.Semaphore(4 * (self._reader_count or self._worker_count))
+        buffers = max((self._worker_count + 1) * RANGE_BLOCKS, buffer_bytes // BLOCK_SIZE)
+        self._pool = BufferPool(buffers)
+        in_flight = [lane.source.in_flight for lane in lanes]
+        self._reader_count = min(sum(in_flight), max(max(in_flight), buffers // RANGE_BLOCKS))
+        self._lanes = Lanes(lanes, self._reader_count or self._worker_count)
+        self._ready: queue.SimpleQueue[tuple[Lane, Run, list[bytearray]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._in_flight: dict[bytes, list[int]] = {}
+        self._in_flight: dict[bytes, list[tuple[MapBuilder, int]]] = {}
         self._failure: BaseException | None = None
         self.statistics = Statistics()
 
-    def run(self, runs: Iterable[Run], between: Callable[[], None]) -> None:
+    def run(self, between: Callable[[], None]) -> None:
         readers = [
             threading.Thread(target=self._guard, args=(self._read,), name="read") for _ in range(self._reader_count)
         ]
@@ -137,23 +129,18 @@ class Pipeline:
         for thread in (*readers, *workers):
             thread.start()
         try:
-            self._feed(runs, between)
+            self._feed(between)
         except BaseException as error:
             self._fail(error)
-        if readers:
-            self._drain(readers, self._runs, between)
-        self._drain(workers, self._ready if readers else self._runs, between)
+        self._lanes.close()
+        self._drain(readers, between)
+        for _ in workers:
+            self._ready.put(None)
+        self._drain(workers, between)
         if self._failure is not None:
             raise self._failure
 
-    def _drain(
-        self,
-        threads: list[threading.Thread],
-        feed: queue.SimpleQueue[Run | None] | queue.SimpleQueue[tuple[Run, list[bytearray]] | None],
-        between: Callable[[], None],
-    ) -> None:
-        for _ in threads:
-            feed.put(None)
+    def _drain(self, threads: list[threading.Thread], between: Callable[[], None]) -> None:
         for thread in threads:
             while thread.is_alive():
                 thread.join(0.2)
@@ -165,16 +152,16 @@ class Pipeline:
 
     # -- feeding and reading
 
-    def _feed(self, runs: Iterable[Run], between: Callable[[], None]) -> None:
-        for run in runs:
-            while not self._window.acquire(timeout=0.5):
-                between()
-                if self._failure is not None:
-                    return
-            if self._failure is not None:
-                return
-            self._source.read_ahead(run.first * BLOCK_SIZE, run.count * BLOCK_SIZE)
-            self._runs.put(run)
+    def _feed(self, between: Callable[[], None]) -> None:
+        while self._failure is None and not self._lanes.all_fed():
+            lane = self._lanes.hungry(0.5)
+            if lane is not None:
+                run = next(lane.runs, None)
+                if run is None:
+                    self._lanes.fed(lane)
+                    continue
+                lane.source.read_ahead(run.first * BLOCK_SIZE, run.count * BLOCK_SIZE)
+                self._lanes.put(lane, run)
             between()
 
     def _guard(self, work: Callable[[], None]) -> None:
@@ -190,19 +177,16 @@ class Pipeline:
         self._pool.close()
 
     def _read(self) -> None:
-        while (run := self._runs.get()) is not None:
-            if self._failure is not None:
-                continue
-            buffers = self._buffers(run)
-            if not buffers:
-                continue
-            self._source.read_into(run.first * BLOCK_SIZE, buffers)
-            self._window.release()
-            self._ready.put((run, buffers))
+        while (item := self._lanes.take()) is not None:
+            lane, run = item
+            if self._failure is None and (buffers := self._buffers(lane, run)):
+                lane.source.read_into(run.first * BLOCK_SIZE, buffers)
+                self._ready.put((lane, run, buffers))
+            self._lanes.done(lane)
 
-    def _buffers(self, run: Run) -> list[bytearray]:
+    def _buffers(self, lane: Lane, run: Run) -> list[bytearray]:
         buffers = self._pool.take(run.count)
-        rest = self._source.size - (run.first + run.count - 1) * BLOCK_SIZE
+        rest = lane.source.size - (run.first + run.count - 1) * BLOCK_SIZE
         if buffers and rest < BLOCK_SIZE:  # the disk's last, short block
             self._pool.give(buffers.pop())
             buffers.append(bytearray(rest))
@@ -216,23 +200,24 @@ class Pipeline:
                 self._process(*item)
 
     def _read_and_work(self) -> None:
-        while (run := self._runs.get()) is not None:
-            if self._failure is not None:
-                continue
-            self._window.release()
-            self._process(run, self._read_each(run))
+        while (item := self._lanes.take()) is not None:
+            lane, run = item
+            if self._failure is None:
+                self._process(lane, run, self._read_each(lane, run))
+            self._lanes.done(lane)
 
-    def _read_each(self, run: Run) -> Iterator[bytearray]:
+    def _read_each(self, lane: Lane, run: Run) -> Iterator[bytearray]:
         """The run's blocks, a few read when the first of them is asked for: what was just given back is still in the cache."""
         end = run.first + run.count
         for first in range(run.first, end, CACHED_BLOCKS):
-            buffers = self._buffers(Run(first, min(CACHED_BLOCKS, end - first)))
+            buffers = self._buffers(lane, Run(first, min(CACHED_BLOCKS, end - first)))
             if buffers:
-                self._source.read_into(first * BLOCK_SIZE, buffers)
+                lane.source.read_into(first * BLOCK_SIZE, buffers)
             yield from buffers
 
-    def _process(self, run: Run, buffers: Iterable[bytearray]) -> None:
+    def _process(self, lane: Lane, run: Run, buffers: Iterable[bytearray]) -> None:
         """Take the blocks of a run to where they are resolved."""
+        builder = lane.builder
         counted = Statistics()
         key = self._session.keys.data_id_key
         wanted: list[tuple[int, bytes, bytearray]] = []
@@ -241,14 +226,14 @@ class Pipeline:
             counted.read += size
             if buffer == ZERO or (size < BLOCK_SIZE and not any(buffer)):
                 counted.zero += size
-                self._done(block, None, buffer)
+                self._done(builder, block, None, buffer)
                 continue
             chunk_id = blake3(buffer, key=key).digest()
             counted.hashed += size
-            base = self._builder.base_entry(block)
+            base = builder.base_entry(block)
             if base is not None and base.chunk_id == chunk_id and not self._session.view.quarantined(base.place):
                 counted.unchanged += size
-                self._done(block, base, buffer)
+                self._done(builder, block, base, buffer)
                 continue
             wanted.append((block, chunk_id, buffer))
         if wanted:
@@ -256,27 +241,27 @@ class Pipeline:
             for (block, chunk_id, buffer), place in zip(wanted, places, strict=True):
                 if place is not None:
                     counted.deduplicated += len(buffer)
-                    self._done(block, MapEntry(chunk_id, place), buffer)
-                elif self._claim(chunk_id, block):
+                    self._done(builder, block, MapEntry(chunk_id, place), buffer)
+                elif self._claim(chunk_id, builder, block):
                     counted.new += len(buffer)
-                    counted.stored += self._store(block, chunk_id, buffer)
+                    counted.stored += self._store(builder, block, chunk_id, buffer)
                 else:
                     counted.deduplicated += len(buffer)
                     self._give(buffer)
         with self._lock:
             self.statistics.add(counted)
 
-    def _claim(self, chunk_id: bytes, block: int) -> bool:
+    def _claim(self, chunk_id: bytes, builder: MapBuilder, block: int) -> bool:
         """Whether the caller is the one to store this chunk; otherwise the block waits for the one who is."""
         with self._lock:
             waiting = self._in_flight.get(chunk_id)
             if waiting is not None:
-                waiting.append(block)
+                waiting.append((builder, block))
                 return False
             self._in_flight[chunk_id] = []
             return True
 
-    def _store(self, block: int, chunk_id: bytes, buffer: bytearray) -> int:
+    def _store(self, builder: MapBuilder, block: int, chunk_id: bytes, buffer: bytearray) -> int:
         """Store the chunk and resolve every block that has it; the bytes that it takes in the repository."""
         place = self._session.view.find([chunk_id])[0]  # stored between our lookup and our claim?
         stored = 0
@@ -287,13 +272,13 @@ class Pipeline:
         with self._lock:
             waiting = self._in_flight.pop(chunk_id)
         entry = MapEntry(chunk_id, place)
-        for other in waiting:
-            self._builder.resolve(other, entry)
-        self._done(block, entry, buffer)
+        for other, its_block in waiting:
+            other.resolve(its_block, entry)
+        self._done(builder, block, entry, buffer)
         return stored
 
-    def _done(self, block: int, entry: MapEntry | None, buffer: bytearray) -> None:
-        self._builder.resolve(block, entry)
+    def _done(self, builder: MapBuilder, block: int, entry: MapEntry | None, buffer: bytearray) -> None:
+        builder.resolve(block, entry)
         self._give(buffer)
 
     def _give(self, buffer: bytearray) -> None:

@@ -35,7 +35,7 @@ from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, MapEntry
 from mover.repository.reader import recover_chunk
 from mover.repository.record import place_from_json
 from mover.repository.repository import Point, Repository
-from mover.restore_steps import FETCH_BYTES, Want, Zeros, joined, length_of, neighbours, page_of, steps
+from mover.restore_steps import FETCH_BYTES, Want, Zeros, in_disk_order, joined, length_of, neighbours, page_of, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class Restore:
             self._result.fetched += length_of(run)
 
     def _fetched(self, run: list[Want]) -> Iterator[tuple[int, int, bytes]]:
-        """(offset in the disk, length, bytes) of each block of a run."""
+        """(offset in the disk, length, bytes) of each block of a run, in the order of the disk."""
         first = run[0].entry.place
         buffer: bytearray | None = getattr(self._local, "buffer", None)
         if buffer is None:
@@ -253,7 +253,7 @@ class Restore:
             self._repository.store.read_into(first.pack.object, first.offset, view)
         except (ObjectNotFound, ShortObject) as error:
             failure = error
-        for want in run:
+        for want in in_disk_order(run):
             raw = self._open(want.entry, view, want.entry.place.offset - first.offset, failure)
             for block in want.blocks:
                 if len(raw) != self.block_size(block):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mover.progress import Progress
 from mover.repository.maps import BLOCK_SIZE
 from mover.restore import Restore
-from mover.restore_steps import Want, Zeros, joined, length_of, steps
+from mover.restore_steps import Want, Zeros, in_disk_order, joined, length_of, steps
 
 SAMPLE = 8
 """Fetches that are measured: at most 64 MiB of packs."""
@@ -50,7 +50,7 @@ def plan(restore: Restore, progress: Progress, at_once: int, most: int) -> Resto
         if isinstance(step, Zeros):
             found.zero += min(step.end * BLOCK_SIZE, restore.size) - step.start * BLOCK_SIZE
             continue
-        blocks = ((at * BLOCK_SIZE, restore.block_size(at), at) for want in step for at in want.blocks)
+        blocks = ((at * BLOCK_SIZE, restore.block_size(at), at) for want in in_disk_order(step) for at in want.blocks)
         for _, parts in joined(blocks, most):
             found.write_calls += 1
             found.write += sum(restore.block_size(at) for at in parts)

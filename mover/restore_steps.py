@@ -86,6 +86,11 @@ def neighbours(wants: list[Want]) -> Iterator[list[Want]]:
         yield group
 
 
+def in_disk_order(run: list[Want]) -> list[Want]:
+    """What one request fetched, by the disk's blocks: a backup's threads pack neighbours in any order."""
+    return sorted(run, key=lambda want: want.blocks[0])
+
+
 def joined(parts: Iterable[tuple[int, int, T]], most: int) -> Iterator[tuple[int, list[T]]]:
     """Parts (offset, length, data) that follow each other as one (offset, [data]), of at most `most` bytes or of one part."""
     gathered: list[T] = []

@@ -237,13 +237,13 @@ class Crash(Exception):
     """The worker dies here."""
 
 
-def crash_after_checkpoint(repository: Repository, disk: MemoryDisk, block: int, covered: int, disks: int = 1) -> None:
-    """Reading from `block` on ends the worker as soon as a checkpoint covers `covered` blocks of its last disk."""
+def crash_after_checkpoint(repository: Repository, disk: MemoryDisk, block: int, *covered: int) -> None:
+    """Reading from `block` on ends the worker as soon as a checkpoint covers so many blocks of each disk."""
 
     def checkpointed() -> bool:
         for entry in repository.point_entries():
             header = record.decode_header(repository.store.read_record(entry.name).data, entry.name)
-            if len(header.disks) == disks and header.disks[-1].covered >= covered:
+            if header.disks and all(state.covered >= k for state, k in zip(header.disks, covered, strict=True)):
                 return True
         return False
 
@@ -320,20 +320,50 @@ def test_a_source_that_changed_before_two_crashes_is_read_again(repository: Repo
     assert (tmp_path / "out").read_bytes() == disk.data
 
 
-def test_a_crash_in_the_second_disk_keeps_the_first(repository: Repository, tmp_path: Path) -> None:
-    disks = [disk_with(list(range(16)), 16 * MIB, seed=k, name=f"d{k}") for k in range(2)]
+def test_a_crash_keeps_what_a_checkpoint_has_of_each_disk(repository: Repository, tmp_path: Path) -> None:
+    disks = [disk_with(list(range(size)), size * MIB, seed=size, name=f"d{size}") for size in (16, 17, 64)]
     for disk in disks:
         disk.source = f"same{disk.name}"
-    crash_after_checkpoint(repository, disks[1], 8, 1, disks=2)
+    crash_after_checkpoint(repository, disks[2], 24, 16, 17, 16)
     with pytest.raises(Crash):
         back_up(repository, "one", *disks, settings=every_range())
-    disks[0].reads.clear()
-    disks[1].on_read = lambda offset: None
+    for disk in disks:
+        disk.reads.clear()
+        disk.on_read = lambda offset: None
     result = back_up(repository, "one", *disks)
-    assert disks[0].reads == []
+    assert disks[0].reads == disks[1].reads == []
+    assert min(disks[2].reads) >= 16
     for number, disk in enumerate(disks):
         restore(repository, result.point, str(tmp_path / disk.name), number)
         assert (tmp_path / disk.name).read_bytes() == disk.data
+
+
+# -- disks side by side
+
+
+def test_a_disk_that_does_not_answer_holds_up_no_other(repository: Repository, tmp_path: Path) -> None:
+    slow, *others = disks = [disk_with(list(range(48)), 48 * MIB, seed=k, name=f"d{k}") for k in range(3)]
+
+    def on_read(offset: int) -> None:
+        if offset >= 8 * MIB:
+            while any(len(disk.reads) < 48 for disk in others):
+                threading.Event().wait(0.01)
+
+    slow.on_read = on_read
+    result = back_up(repository, "one", *disks)
+    for number, disk in enumerate(disks):
+        restore(repository, result.point, str(tmp_path / disk.name), number)
+        assert (tmp_path / disk.name).read_bytes() == disk.data
+
+
+def test_what_two_disks_have_alike_is_stored_once_though_both_are_read_at_a_time(repository: Repository) -> None:
+    disks = [disk_with(list(range(40)), name=f"d{k}") for k in range(2)]
+    meet = threading.Barrier(2, timeout=60)
+    for disk in disks:
+        disk.in_flight = 1
+        disk.on_read = lambda offset: None if offset else meet.wait() and None
+    done = back_up(repository, "one", *disks).statistics
+    assert done.new == done.deduplicated == disks[0].size
 
 
 def test_cancel_leaves_no_point_and_resumes(repository: Repository) -> None:

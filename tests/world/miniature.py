@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -32,7 +32,7 @@ import mover.repository.names
 import mover.repository.packer
 import mover.repository.session
 import mover.restore
-from mover.pipeline import Pipeline, Run
+from mover.pipeline import Pipeline
 from mover.repository.index import DedupeView
 from mover.repository.session import SessionSettings
 from tests.world.baton import Baton, threading_of
@@ -45,11 +45,17 @@ PACK = 300  # two frames of incompressible blocks
 class InlinePipeline(Pipeline):
     """The stages of `Pipeline` without its threads."""
 
-    def run(self, runs: Iterable[Run], between: Callable[[], None]) -> None:
-        for run in runs:
-            buffers = self._buffers(run)
-            self._source.read_into(run.first * BLOCK, buffers)
-            self._process(run, buffers)
+    def run(self, between: Callable[[], None]) -> None:
+        while not self._lanes.all_fed():
+            lane = self._lanes.hungry(0.0)
+            assert lane is not None
+            run = next(lane.runs, None)
+            if run is None:
+                self._lanes.fed(lane)
+                continue
+            buffers = self._buffers(lane, run)
+            lane.source.read_into(run.first * BLOCK, buffers)
+            self._process(lane, run, buffers)
             between()
 
 

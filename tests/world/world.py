@@ -166,11 +166,14 @@ class WorldProgress(Progress):
 class InlineRestore(Restore):
     """`Restore` without its pool."""
 
-    def _restore(self, reader: MapReader, target: Any) -> None:
-        self._progress.stage("restore", self._state.size)
-        for task in self._tasks(reader, target):
+    def _carry_out(self, tasks: Iterator[Callable[[], None]], at_once: int) -> None:
+        self._handled = 0
+        for task in tasks:
             task()
             self._check()
+
+
+assert hasattr(Restore, "_carry_out"), "what it overrides has another name: a restore would be on threads of its own"
 
 
 @dataclass
