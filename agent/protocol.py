@@ -358,9 +358,7 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, error: MoverError) -> ErrorBody:
-        return cls(
-            what=error.what, value=error.value, hint=error.hint, exit_code=error.exit_code, type=type(error).__name__
-        )
+        return cls(what=error.what, value=error.value, hint=error.hint, exit_code=error.exit_code, type=error.type)
 
 
 class _AnyEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):

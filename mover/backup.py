@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from mover.disk.changes import ChangeMap
+from mover.disk.changes import Changes
 from mover.disk.source import DiskSource
 from mover.disk_backup import DiskBackup, Work, uses
 from mover.errors import Cancelled, UsageError
@@ -89,7 +89,7 @@ class BackupRequest:
     resource: str
     job: str
     disks: Sequence[DiskSource]
-    changes: Mapping[str, ChangeMap] = field(default_factory=dict)
+    changes: Mapping[str, Changes] = field(default_factory=dict)
     document: bytes | None = None
     flags: str = ""
 

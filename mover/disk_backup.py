@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mover.disk.blocks import Blocks, runs
-from mover.disk.changes import ChangeMap
+from mover.disk.changes import Changes
 from mover.disk.source import DiskSource
 from mover.errors import Damaged, PointGone, UnsupportedFormat
 from mover.lanes import Lane, Run
@@ -59,7 +59,7 @@ class DiskBackup:
     instead, for a lane that replaces what was found damaged since. `left`: bytes that are to be read. Between the two ends
     `checkpoint` is what there is of its map."""
 
-    def __init__(self, work: Work, number: int, source: DiskSource, change_map: ChangeMap | None) -> None:
+    def __init__(self, work: Work, number: int, source: DiskSource, change_map: Changes | None) -> None:
         self._work = work
         self._session = work.session
         self._number = number
@@ -181,7 +181,7 @@ class DiskBackup:
         elif self._parent_body.snapshot != change_map.base:
             why = f"its base is {change_map.base!r}, the parent point's is {self._parent_body.snapshot!r}"
         if why is None and parent is not None:
-            changed = Blocks.of_ranges(self._blocks, change_map.ranges, BLOCK_SIZE)
+            changed = change_map.blocks()
             wrong = self._sample(parent, allocated, changed)
             if wrong is None:
                 return changed

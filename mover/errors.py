@@ -24,6 +24,11 @@ class MoverError(Exception):
         self.hint = hint or self.hint_default
         super().__init__(what, self.value, self.hint)
 
+    @property
+    def type(self) -> str:
+        """The name of what it is, for machines."""
+        return type(self).__name__
+
     def __str__(self) -> str:
         text = f"{self.what}: {self.value}" if self.value else self.what
         return f"{text} (hint: {self.hint})" if self.hint else text

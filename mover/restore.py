@@ -101,7 +101,7 @@ class Restore:
                 reader = self.reader()
                 self._progress.stage("restore", self._state.size)
                 self._carry_out(self._tasks(reader, target), target.at_once)
-                if self._settings.verify:
+                if self._settings.verify or target.unguarded:
                     target.sync()
                     self._verify(reader, target)
                 target.finish(repository.clock.wall())
@@ -149,9 +149,12 @@ class Restore:
         """So many bytes of the stage are done. Cancelled when that was asked for."""
         if self._keeper is not None:
             self._keeper.check()
+        self._stop_if_cancelled()
+        self._progress.update(handled)
+
+    def _stop_if_cancelled(self) -> None:
         if self._cancelled():
             raise Cancelled("the restore was cancelled", self._point.name, "issue it again to go on")
-        self._progress.update(handled)
 
     # -- restoring
 
@@ -278,6 +281,7 @@ class Restore:
         return recover_chunk(store, reader, entry, Kind.DATA, failure)
 
     def _write(self, target: DiskTarget, at: int, parts: list[bytes]) -> None:
+        self._stop_if_cancelled()
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         target.write(at, data)
         with self._lock:

@@ -19,6 +19,8 @@ FETCH_BYTES = 8 * 1024 * 1024
 GAP_BYTES = 128 * 1024
 """Bytes between two wanted frames that cost less to read than another request."""
 WINDOW_PAGES = 4
+MOST_BLOCKS = 16
+"""Blocks of one frame that are written by one task."""
 
 
 @dataclass(slots=True)
@@ -53,7 +55,12 @@ def steps(reader: MapReader) -> Iterator[Zeros | list[Want]]:
                 wants.setdefault(entry, Want(entry, [])).blocks.append(block)
         if zero_from is not None:
             yield Zeros(zero_from, min((first + WINDOW_PAGES) * PAGE_BLOCKS, reader.root.blocks))
-        yield from neighbours(sorted(wants.values(), key=_place))
+        often = [want for want in wants.values() if len(want.blocks) > MOST_BLOCKS]
+        for want in often:  # many writers for them, of which none is long at it
+            for at in range(0, len(want.blocks), MOST_BLOCKS):
+                yield [Want(want.entry, want.blocks[at : at + MOST_BLOCKS])]
+        rest = (want for want in wants.values() if len(want.blocks) <= MOST_BLOCKS)
+        yield from neighbours(sorted(rest, key=_place))
 
 
 def page_of(reader: MapReader, number: int) -> Page:

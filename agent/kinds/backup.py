@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.kinds.work import Work
 from agent.protocol import BackupPayload, Disk, PreviousSnapshot, Secret
 from mover.backup import Backup, BackupRequest, BackupSettings
-from mover.disk.changes import ChangeMap
+from mover.disk.changes import ChangedBlocks, Changes
 from mover.disk.source import DiskSource, FileSource
 from mover.errors import AccessDenied, StoreError, StoreUnavailable, UsageError
 
@@ -25,14 +25,14 @@ def run(work: Work, payload: BackupPayload) -> None:
     opened = work.repository(payload.repository)
     sources: list[DiskSource] = []
     blobs: list[PageBlobSource] = []
-    changes = {one.disk: one for one in payload.changes}
+    changes: dict[str, Changes] = {one.disk: one for one in payload.changes}
     notes: list[str] = []
     try:
         for disk in payload.disks:
             if disk.url is None:
                 sources.append(FileSource(disk.path or "", name=disk.name, identity=disk.identity))
                 continue
-            blob = _source(work, disk, disk.url)
+            blob = _source(work, disk, disk.url, len(payload.disks))
             sources.append(blob)
             blobs.append(blob)
             if disk.previous is not None:
@@ -74,12 +74,14 @@ def run(work: Work, payload: BackupPayload) -> None:
     outcome.statistics["size"] = float(sum(source.size for source in sources))
 
 
-def _source(work: Work, disk: Disk, url: Secret) -> PageBlobSource:
-    from mover.disk.page_source import PageBlobSource  # a local disk does not pay for Azure's modules
+def _source(work: Work, disk: Disk, url: Secret, disks: int) -> PageBlobSource:
+    """One of so many `disks`."""
+    from mover.disk.page_source import MOST_RANGES, PageBlobSource  # a local disk does not pay for Azure's modules
 
-    return PageBlobSource(work.page_blob(url), name=disk.name, identity=disk.identity, snapshot=disk.snapshot)
+    named = {"name": disk.name, "identity": disk.identity, "snapshot": disk.snapshot}
+    return PageBlobSource(work.page_blob(url), **named, most_ranges=MOST_RANGES // disks)
 
 
-def _changes_since(work: Work, source: PageBlobSource, previous: PreviousSnapshot) -> ChangeMap:
+def _changes_since(work: Work, source: PageBlobSource, previous: PreviousSnapshot) -> ChangedBlocks:
     work.reporter.progress.stage(f"ask what changed of {source.name}", 0)
     return source.changes_since(work.settings.secret(previous.url), previous.snapshot)

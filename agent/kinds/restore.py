@@ -36,7 +36,11 @@ def run(work: Work, payload: RestorePayload) -> None:
         raise UsageError("the document's file is a disk's", payload.document, "name another file for it")
     settings, progress = RestoreSettings(verify=payload.verify), work.reporter.progress
     restores = {number: Restore(repository, point, number, settings, progress, work.cancelled) for number in places}
-    _look(work, [(place, restores[number].size) for number, place in places.items() if not isinstance(place, str)])
+    _look(
+        work,
+        payload,
+        [(place, restores[number].size) for number, place in places.items() if not isinstance(place, str)],
+    )
     document = Document.of(repository, point, payload.document) if payload.document is not None else None
     totals: dict[str, float] = {}
     for number, place in places.items():
@@ -61,7 +65,7 @@ def run(work: Work, payload: RestorePayload) -> None:
             work.outcome.notes.append("the configuration document is too large for a result: name a file for it")
 
 
-def _look(work: Work, urls: list[tuple[Secret, int]]) -> None:
+def _look(work: Work, payload: RestorePayload, urls: list[tuple[Secret, int]]) -> None:
     """Whether each can be a target: a bad SAS of the last disk is told before the first one has taken its hours."""
     seen: set[str] = set()
     for url, size in urls:
@@ -72,7 +76,7 @@ def _look(work: Work, urls: list[tuple[Secret, int]]) -> None:
             if blob.where in seen:
                 raise UsageError("two disks have the same target", blob.where, "name a blob for each")
             seen.add(blob.where)
-            page_target.look(blob, size)
+            page_target.look(blob, size, in_place=payload.in_place, as_vhd=payload.format == "vhd")
         finally:
             blob.close()
 

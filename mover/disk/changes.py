@@ -9,10 +9,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
+from mover.disk.blocks import Blocks
 from mover.errors import UsageError
+from mover.repository.chunk import BLOCK_SIZE
+
+
+class Changes(Protocol):
+    """What a backup asks of a change map, see `ChangeMap`."""
+
+    @property
+    def disk(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def snapshot(self) -> str: ...
+    @property
+    def base(self) -> str | None: ...
+
+    def blocks(self) -> Blocks:
+        """Every block that may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedBlocks:
+    """See `Changes`. A bit a block, however fragmented the disk."""
+
+    disk: str
+    size: int
+    snapshot: str
+    base: str
+    touched: Blocks
+
+    def blocks(self) -> Blocks:
+        return self.touched
 
 
 class ChangeMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +58,9 @@ class ChangeMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     snapshot: str
     base: str | None = None
     ranges: tuple[tuple[int, int], ...] = ()
+
+    def blocks(self) -> Blocks:
+        return Blocks.of_ranges(-(-self.size // BLOCK_SIZE), self.ranges, BLOCK_SIZE)
 
 
 def read_changes(path: str) -> Mapping[str, ChangeMap]:

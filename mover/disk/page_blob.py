@@ -18,6 +18,7 @@ from mover.errors import AccessDenied, MoverError, ObjectNotFound, SasExpired, S
 from mover.store.azure_credentials import Sas
 from mover.store.azure_location import ContainerLocation, parse_blob, redact
 from mover.store.azure_pages import AzurePages
+from mover.store.azure_transport import Headers
 from mover.store.patience import Patience
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ _VERSION_FIELDS = ("snapshot", "versionid")
 
 class PageBlob:
     """Thread-safe. `heard` is called at each answer; `requests` counts them, those that failed too. `is_export`: a managed disk's
-    own host, which serves its pages and no more."""
+    own host, which serves its pages and no more. `may_write`: the SAS says so, or says nothing."""
 
     def __init__(
         self,
@@ -45,13 +46,14 @@ class PageBlob:
         self.is_export = self._location.account.startswith("md-")
         self.clock = clock
         self.patience = patience or Patience(clock)
+        self.may_write = "w" in Sas(sas).permissions or not Sas(sas).permissions
         self._heard = heard
         self._lock = threading.Lock()
         self.requests = 0
         self._answered = False
         self.pages = AzurePages(self._location, Sas(sas), clock, version=urlencode(self.version))
 
-    def open(self, wrong: type[MoverError], what: str, hint: str) -> tuple[int, Mapping[str, str]] | None:
+    def open(self, wrong: type[MoverError], what: str, hint: str) -> tuple[int, Headers] | None:
         """(size in bytes, headers); None when it is not there; `wrong` when it is no page blob."""
         try:
             length, headers = self.ask(lambda: self.pages.properties(self.name))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which bytes of a page blob hold data, kept so that a read asks for no more than that. Pure; 16 bytes a range, up to a bound.
+"""Which bytes of a page blob hold data, kept so that a read asks for no more than that. Pure; 16 bytes a range.
 
 A 1 MiB block of a fragmented disk may hold one page of data: Azure gives a page blob so many bytes and so many requests a
 second, and reading the rest of such blocks as zeros costs eight times what their data costs (docs/performance.md).
@@ -7,22 +7,21 @@ second, and reading the rest of such blocks as zeros costs eight times what thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 1 << 20
-"""Ranges that are kept, 16 MiB; of a disk with more, whole blocks are read."""
 GAP = 512 << 10
 """Zeros that cost less to read than another request."""
 
 
 class PageMap:
-    """Ranges (offset, length), in any order, overlapping or not."""
+    """Of ranges, an offset and a length in turn; in any order, overlapping or not."""
 
-    def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
-        pairs = np.fromiter((number for pair in ranges for number in pair), np.int64).reshape(-1, 2)
+    def __init__(self, ranges: array[int]) -> None:
+        pairs = np.asarray(ranges, np.int64).reshape(-1, 2)
         order = np.argsort(pairs[:, 0], kind="stable")
         starts, ends = pairs[order, 0], np.maximum.accumulate(pairs[order].sum(axis=1)) if len(pairs) else pairs[:, 0]
         begins = np.ones(len(starts), np.bool_)  # of a run of ranges that touch

@@ -2,7 +2,9 @@
 """Which pages of a page blob hold data, and which changed since an earlier snapshot: Azure's Get Page Ranges, asked in pieces.
 
 A blob of many fragments can take the service longer than it allows itself: the blob is asked about a piece at a time, and a piece
-that fails is halved. What comes twice because of that is the same set of bytes. Source: Microsoft's "Get Page Ranges".
+that fails is halved, without a wait if it took too long. Later pieces begin with the size that went well, and grow again, ever
+more seldom where that fails. What comes twice because of a failure is the same set of bytes. Source: Microsoft's "Get Page
+Ranges".
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from mover.errors import StoreUnavailable
+from mover.store.azure_errors import number
 from mover.store.azure_listing import document, unreadable
-from mover.store.patience import Patience
+from mover.store.patience import Patience, RetryLater, TooSlow
 
 PIECE_BYTES = 128 << 30
 LEAST_PIECE = 64 << 20
@@ -34,36 +37,46 @@ def page_ranges(
 ) -> Iterator[tuple[int, int]]:
     """Ranges (offset, length) of a blob of `size` bytes: those that hold data, or those written or cleared since the snapshot that
     `fields` and `headers` name. Neither ascending nor disjoint where a piece had to be asked about again."""
-    pieces = [(at, min(at + PIECE_BYTES, size)) for at in range(0, size, PIECE_BYTES)][::-1]
+    at, piece, good, enough, grown = 0, PIECE_BYTES, 0, 2, False
     pause = patience.pauses(name)
-    while pieces:
-        low, high = pieces.pop()
+    while at < size:
+        high = min(at + piece, size)
         try:
-            yield from _piece(ask, name, low, high, fields or {}, headers or {})
-            pause = patience.pauses(name)
+            yield from _piece(ask, name, at, high, fields or {}, headers or {})
         except StoreUnavailable as error:
-            pause(error)
-            middle = (low + high) // 2 // PAGE * PAGE
-            halves = [(middle, high), (low, middle)] if high - low > LEAST_PIECE else [(low, high)]
-            pieces += halves
+            if high - at <= LEAST_PIECE or not isinstance(error, TooSlow):
+                pause(error)
+            if not isinstance(error, RetryLater):  # a service that is busy does not blame the size
+                piece = max(LEAST_PIECE, (high - at) // 2 // PAGE * PAGE)
+                enough, good, grown = enough * 2 if grown else enough, 0, False
+            continue
+        pause = patience.pauses(name)
+        at, good = high, good + 1
+        enough, grown = 2 if grown else enough, False
+        if good >= enough and piece < PIECE_BYTES:
+            piece, good, grown = piece * 2, 0, True
 
 
 def _piece(
     ask: Ask, name: str, low: int, high: int, fields: Mapping[str, str], headers: Mapping[str, str]
 ) -> Iterator[tuple[int, int]]:
     asked = {"comp": "pagelist", "maxresults": str(PAGE_RESULTS)} | dict(fields)
-    marker = ""
+    marker, last = "", -1
     while True:
         body = ask(
             asked | ({"marker": marker} if marker else {}), {"x-ms-range": f"bytes={low}-{high - 1}"} | dict(headers)
         )
         ranges, marker = _parse(name, body)
-        for first, last in ranges:
-            start, end = max(first, low), min(last + 1, high)
+        before = last
+        for first, stop in ranges:
+            start, end = max(first, low), min(stop + 1, high)
             if start < end:
                 yield start, end - start
+            last = max(last, stop)
         if not marker:
             return
+        if last <= before:  # a service that goes round in a circle would never end
+            raise unreadable(WHAT, name)
 
 
 def _parse(name: str, body: bytes) -> tuple[list[tuple[int, int]], str]:
@@ -73,10 +86,8 @@ def _parse(name: str, body: bytes) -> tuple[list[tuple[int, int]], str]:
         if item.tag == "NextMarker":
             marker = item.text or ""
             continue
-        first, last = item.findtext("Start") or "", item.findtext("End") or ""
-        if item.tag not in ("PageRange", "ClearRange") or not first.isdigit() or not last.isdigit():
+        first, last = number(item.findtext("Start")), number(item.findtext("End"))
+        if item.tag not in ("PageRange", "ClearRange") or first is None or last is None or last < first:
             raise unreadable(WHAT, name)
-        if int(last) < int(first):
-            raise unreadable(WHAT, name)
-        ranges.append((int(first), int(last)))
+        ranges.append((first, last))
     return ranges, marker

@@ -7,11 +7,12 @@ other. Every read is for the state that was there when the disk was opened (its 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
-from mover.disk import page_map, vhd
-from mover.disk.blocks import Blocks, runs
-from mover.disk.changes import ChangeMap
+from mover.disk import vhd
+from mover.disk.blocks import Blocks
+from mover.disk.changes import ChangedBlocks
 from mover.disk.page_blob import MARK, PageBlob, parts
 from mover.disk.page_map import PageMap
 from mover.errors import ConditionFailed, ObjectNotFound, SourceChanged, SourceError, UsageError
@@ -20,15 +21,21 @@ from mover.store.azure_location import redact
 
 IN_FLIGHT = 6
 """Reads of 8 MiB at a time: what hides a request's delay on a line of a few Gbit/s, within the buffers of the memory promise."""
+MOST_RANGES = 1 << 20
+"""16 MiB, for all disks of a backup together."""
 _VHDX = b"vhdxfile"
 
 
 class PageBlobSource:
     """See `DiskSource`. `blob` is closed with the source. `name`, `identity` and `snapshot` are the issuer's words for which disk
-    and which state of it this is; by default the blob's URL and its snapshot's time. An export's URL tells neither."""
+    and which state of it this is; by default the blob's URL and its snapshot's time. An export's URL tells neither. So that a
+    read asks for no more than data, up to `most_ranges` of 16 bytes are kept; of a disk with more, whole blocks are read."""
 
-    def __init__(self, blob: PageBlob, *, name: str = "", identity: str = "", snapshot: str = "") -> None:
+    def __init__(
+        self, blob: PageBlob, *, name: str = "", identity: str = "", snapshot: str = "", most_ranges: int = MOST_RANGES
+    ) -> None:
         self.blob = blob
+        self._most_ranges = most_ranges
         self.where = self.blob.where
         self._map: PageMap | None = None
         self.source: str | None = None
@@ -62,8 +69,9 @@ class PageBlobSource:
             raise SourceError("the store does not tell the blob's state", self.where, "is a proxy in between?")
         self.blob.pages.condition = {"If-Match": etag}
         self._length = length
+        empty = SourceError("a disk is empty", self.where, "name a disk that has a size")
         if length == 0:
-            raise SourceError("a disk is empty", self.where, "name a disk that has a size")
+            raise empty
         self.source = f"page-blob:{etag}:{length}"
         start = bytearray(min(length, len(_VHDX)))
         self.read_into(0, [start])
@@ -75,21 +83,23 @@ class PageBlobSource:
         footer = vhd.read_footer(bytes(end), length, self.where)
         self.is_vhd = footer is not None
         self.size = footer.size if footer is not None else length
+        if self.size == 0:
+            raise empty
 
     # -- what it holds
 
     def extents(self) -> Iterator[tuple[int, int]]:
         """Once all are told, `read_into` leaves out what lies between them."""
-        kept: list[tuple[int, int]] = []
+        kept = array("q")
         for offset, length in self._listed():
-            if len(kept) <= page_map.MOST:
-                kept.append((offset, length))
+            if len(kept) <= 2 * self._most_ranges:
+                kept.extend((offset, length))
             if offset < self.size:
                 yield offset, min(length, self.size - offset)
-        if len(kept) <= page_map.MOST:
+        if len(kept) <= 2 * self._most_ranges:
             self._map = PageMap(kept)
 
-    def changes_since(self, previous: str, base: str = "") -> ChangeMap:
+    def changes_since(self, previous: str, base: str = "") -> ChangedBlocks:
         """What changed since the snapshot whose URL, with its SAS, is `previous`; `base` is the issuer's word for that.
 
         StoreError when the service cannot tell (a resize across 4 TiB, a snapshot that is gone); UsageError when nobody says which
@@ -107,11 +117,7 @@ class PageBlobSource:
             headers["x-ms-previous-snapshot-url"] = f"{location.object_url(name)}?{location.query}"
         count = -(-self.size // BLOCK_SIZE)
         touched = Blocks.of_ranges(count, self._listed(fields, headers), BLOCK_SIZE)
-        ranges = (
-            (start * BLOCK_SIZE, min(end * BLOCK_SIZE, self.size) - start * BLOCK_SIZE)
-            for start, end in runs(touched.mask(0, count), 0)
-        )
-        return ChangeMap(self.identity, self.size, self.snapshot, base, tuple(ranges))
+        return ChangedBlocks(self.identity, self.size, self.snapshot, base, touched)
 
     def _listed(
         self, fields: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None

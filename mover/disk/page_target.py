@@ -8,9 +8,10 @@ last 512 bytes are a VHD's footer, written last. What is zero is not written; th
 
 from __future__ import annotations
 
+import secrets
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from mover.disk.page_blob import MARK, PageBlob
 from mover.disk.target import CUT_HINT, FOR_ONE
 from mover.errors import (
     AccessDenied,
+    ConditionFailed,
     LeaseConflict,
     LeaseLost,
     ObjectExists,
@@ -35,6 +37,7 @@ from mover.errors import (
 )
 from mover.repository.chunk import BLOCK_SIZE
 from mover.store.azure_pages import MOST, PAGE
+from mover.store.azure_transport import Headers
 
 BYTES_A_SECOND, CALLS_A_SECOND = 60 << 20, 500
 """What Azure takes for one standard page blob, and the least for a managed disk's upload. Source: Microsoft's "Scalability and
@@ -60,6 +63,7 @@ class PageBlobTarget:
         self.path = self.blob.where
         self.size = size
         self._clock = blob.clock
+        self._in_place = in_place
         self._as_vhd = as_vhd or self.blob.is_export
         self._length = size + (vhd.FOOTER_SIZE if self._as_vhd else 0)
         self._marked = False
@@ -68,28 +72,30 @@ class PageBlobTarget:
         self._listed = True
         self._lock = threading.Lock()
         self._renewed = 0.0
+        self.unguarded = False
+        self._claim = b""
         self._held = Blocks.of_ranges(-(-size // BLOCK_SIZE), (), BLOCK_SIZE)
         try:
-            self._open(in_place)
+            self._open()
         except BaseException:
             self.close()
             raise
 
     # -- opening
 
-    def _open(self, in_place: bool) -> None:
-        found = look(self.blob, self.size)
+    def _open(self) -> None:
+        found = look(self.blob, self.size, in_place=self._in_place, as_vhd=self._as_vhd)
         self.existed = False
         if found is None:
-            if in_place:
+            if self._in_place:
                 hint = "leave --in-place away to make a new blob"
                 raise TargetError("there is nothing to restore in place", self.path, hint)
             found = self._create()
         length, headers = found
         if self.blob.is_export:
             self._length = length
-            self._lease(refused=True)
-        elif in_place:
+            self.unguarded = not self._lease(refused=True)
+        elif self._in_place:
             self._lease()
             length, headers = self._look()  # as it is now that nobody else writes it
             if not self._as_vhd and self._footer(length) is not None:
@@ -102,21 +108,18 @@ class PageBlobTarget:
                 self._lease()
                 length, headers = self._look()
             self._marked = MARK in headers
-            if self._marked and length != self._length:
-                what = "the target is an unfinished restore of another disk"
-                raise TargetError(what, f"{self.path}: {length} bytes", _TAKEN_HINT)
-            if not self._marked:
-                self._open_existing(length)
+            if self._marked:
+                self._metadata = _others(headers)
+            else:
+                self._open_existing(length, headers)
         self._held = self._blocks()
         self.compare = len(self._held) > 0
         if self.blob.is_export:
             self._clear_behind()
 
-    def _mark(self, headers: Mapping[str, str]) -> None:
+    def _mark(self, headers: Headers) -> None:
         """Written over in place, it is no disk until it is whole; what else is said of it stays."""
-        self._metadata = {
-            name: text for name, text in headers.items() if name.startswith("x-ms-meta-") and name != MARK
-        }
+        self._metadata = _others(headers)
         self._ask(lambda: self.blob.pages.set_metadata(self.blob.name, self._metadata | {MARK: "unfinished"}))
         self._marked = True
 
@@ -124,22 +127,34 @@ class PageBlobTarget:
         """The footer of an earlier restore, which would make a half one a disk, and what a larger disk has left."""
         if self._has_behind:
             self._ask(lambda: self.blob.pages.clear(self.blob.name, self.size, self._length - self.size))
+        if self.unguarded:
+            claim = b"data-mover restore " + secrets.token_hex(16).encode()
+            self._write(self._length - vhd.FOOTER_SIZE, claim.ljust(vhd.FOOTER_SIZE, b"\0"))
+            self._claim, self._renewed = claim, self._clock.monotonic()
 
-    def _look(self) -> tuple[int, Mapping[str, str]]:
-        found = look(self.blob, self.size)
+    def _check_claim(self) -> None:
+        """Where the service leases nothing, whoever came last has it: what stands where the footer belongs is theirs."""
+        end = bytearray(vhd.FOOTER_SIZE)
+        self.blob.once(lambda: self.blob.pages.read_into(self.blob.name, self._length - len(end), memoryview(end)))
+        if not end.startswith(self._claim):
+            raise TargetError("another restore writes the target", self.path, FOR_ONE)
+
+    def _look(self) -> tuple[int, Headers]:
+        found = look(self.blob, self.size, in_place=self._in_place, as_vhd=self._as_vhd)
         if found is None:
             raise TargetError("the target was deleted while it was opened", self.path)
         return found
 
-    def _open_existing(self, length: int) -> None:
+    def _open_existing(self, length: int, headers: Headers) -> None:
         self._release()  # of a blob that was finished while we waited for it
         self.existed = True
         if length != self._length:
             raise self._exists(f"{length} bytes")
+        self.blob.pages.condition = {"If-Match": headers.get("etag", "*")}  # it is compared without a lease
         if self._as_vhd and self._footer(length) is None:
             raise self._exists("it does not end as a fixed VHD of this size")
 
-    def _create(self) -> tuple[int, Mapping[str, str]]:
+    def _create(self) -> tuple[int, Headers]:
         try:
             self.blob.ask(lambda: self.blob.pages.create(self.blob.name, self._length, {MARK: "unfinished"}))
         except ObjectExists:
@@ -157,20 +172,21 @@ class PageBlobTarget:
             return None
 
     def _exists(self, how: str) -> TargetError:
-        return TargetError("the target exists and is not this disk", f"{self.path}: {how}", _TAKEN_HINT)
+        return _exists(self.path, how)
 
-    def _lease(self, *, refused: bool = False) -> None:
+    def _lease(self, *, refused: bool = False) -> bool:
         """One restore at a time. What a worker that died had leased is free within a minute; that is waited for. `refused`: the
-        service may not lease it, then it is written without."""
+        service may not lease it; then False."""
         lease = str(uuid.uuid4())
         until = self._clock.monotonic() + _LEASE_SECONDS + _RENEW_SECONDS
         while True:
             try:
                 self.blob.ask(lambda: self.blob.pages.acquire_lease(self.blob.name, lease, _LEASE_SECONDS))
             except LeaseConflict:
-                if self._look()[1].get("x-ms-lease-duration") == "infinite":
-                    if refused:
-                        return  # the service's own
+                duration = self._look()[1].get("x-ms-lease-duration")
+                if refused and duration != "fixed":
+                    return False  # the service's own
+                if duration == "infinite":
                     hint = "it is in use: detach it from its VM, or name another target"
                     raise TargetError("the target is leased without end", self.path, hint) from None
                 if self._clock.monotonic() >= until:
@@ -179,10 +195,10 @@ class PageBlobTarget:
             except StoreError:
                 if not refused:
                     raise
-                return
+                return False
             else:
                 self._renewed = self._clock.monotonic()
-                return
+                return True
 
     def _blocks(self) -> Blocks:
         """The blocks that have pages; all of them when the service does not tell."""
@@ -201,8 +217,9 @@ class PageBlobTarget:
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """Of the disk; that there are others is noted."""
         self._has_behind = False
+        limit = self._length - (vhd.FOOTER_SIZE if self._claim else 0)
         for offset, length in self.blob.ranges(self._length):
-            if offset + length > self.size:
+            if max(offset, self.size) < min(offset + length, limit):
                 self._has_behind = True
             if offset < self.size:
                 yield offset, min(length, self.size - offset)
@@ -259,6 +276,9 @@ class PageBlobTarget:
             return
         if self._as_vhd:
             size = self._length - vhd.FOOTER_SIZE
+            if self._claim:
+                self._ask(self._check_claim)
+                self._claim = b""
             self._write(size, vhd.make_footer(size, uuid.uuid4(), time))
         if self._marked:
             self._ask(lambda: self.blob.pages.set_metadata(self.blob.name, self._metadata))
@@ -274,13 +294,19 @@ class PageBlobTarget:
             raise TargetError("the target was leased by another while it was written", self.path, FOR_ONE) from None
         except ObjectNotFound:
             raise TargetError("the target was deleted while it was written", self.path) from None
+        except ConditionFailed:
+            raise TargetError("the target was written while it was compared", self.path, FOR_ONE) from None
 
     def _renew(self) -> None:
         """Before every attempt: a lease that ended in a long wait can still be renewed, unless another has taken it."""
         with self._lock:
-            if self.blob.pages.lease and self._clock.monotonic() - self._renewed >= _RENEW_SECONDS:
+            if self._clock.monotonic() - self._renewed < _RENEW_SECONDS:
+                return
+            if self.blob.pages.lease:
                 self.blob.once(lambda: self.blob.pages.renew_lease(self.blob.name))
-                self._renewed = self._clock.monotonic()
+            elif self._claim:
+                self._check_claim()
+            self._renewed = self._clock.monotonic()
 
     def close(self) -> None:
         self._release()
@@ -293,15 +319,18 @@ class PageBlobTarget:
             self.blob.pages.lease = ""
 
 
-def look(blob: PageBlob, size: int) -> tuple[int, Mapping[str, str]] | None:
+def look(blob: PageBlob, size: int, *, in_place: bool = False, as_vhd: bool = False) -> tuple[int, Headers] | None:
     """(size in bytes, headers) of what is there; None: it is to be made. TargetError when it can be no target of such a disk."""
     if blob.version:
         raise TargetError("a snapshot cannot be written", blob.where, "name the blob itself")
     if size % PAGE:
         raise TargetError("a page blob holds whole pages of 512 bytes", f"{blob.where}: {size} bytes")
-    if not blob.is_export and size > LARGEST:
+    if not blob.may_write:
+        raise AccessDenied("the SAS is not for writing", blob.where, "issue one with the rights r and w")
+    whole = size + (vhd.FOOTER_SIZE if as_vhd else 0)
+    if not blob.is_export and whole > LARGEST:
         hint = "restore it into a managed disk's upload"
-        raise TargetError("the disk is larger than a page blob can be", f"{size} of {LARGEST} bytes", hint)
+        raise TargetError("the disk is larger than a page blob can be", f"{whole} of {LARGEST} bytes", hint)
     hint = "name a page blob, a blob that does not exist, or a managed disk's upload"
     found = blob.open(TargetError, "a target that is no page blob", hint)
     if found is None and blob.is_export:
@@ -312,7 +341,22 @@ def look(blob: PageBlob, size: int) -> tuple[int, Mapping[str, str]] | None:
         hint = f"make the disk for an upload of {least} bytes: whole MiB, and 512 bytes for the footer"
         value = f"{blob.where}: {found[0]} of {size + vhd.FOOTER_SIZE} bytes"
         raise TargetError("the managed disk is smaller than the disk", value, hint)
+    if found is not None and not blob.is_export and not in_place and found[0] != whole:
+        if MARK in found[1]:
+            what = "the target is an unfinished restore of another disk"
+            raise TargetError(what, f"{blob.where}: {found[0]} bytes", _TAKEN_HINT)
+        raise _exists(blob.where, f"{found[0]} bytes")
     return found
+
+
+def _exists(where: str, how: str) -> TargetError:
+    return TargetError("the target exists and is not this disk", f"{where}: {how}", _TAKEN_HINT)
+
+
+def _others(headers: Headers) -> dict[str, str]:
+    """A blob's metadata but for the mark, in its owner's spelling."""
+    pairs = headers.written.items()
+    return {name: text for name, text in pairs if name.lower().startswith("x-ms-meta-") and name.lower() != MARK}
 
 
 def filled(data: bytes) -> Iterator[tuple[int, int]]:

@@ -43,6 +43,11 @@ class Sas:
         """When it ends, in its own words (ISO 8601); empty when a stored access policy says so."""
         return parse_qs(self.token).get("se", [""])[0]
 
+    @property
+    def permissions(self) -> str:
+        """Its rights' letters; empty when a stored access policy says them."""
+        return parse_qs(self.token).get("sp", [""])[0]
+
 
 @dataclass(frozen=True)
 class AccountKey:

@@ -9,6 +9,7 @@ Source: Microsoft's "Blob service error codes" and "Common REST API error codes"
 from __future__ import annotations
 
 import email.utils
+import re
 from collections.abc import Mapping
 
 from mover.errors import (
@@ -23,7 +24,7 @@ from mover.errors import (
     StoreError,
     StoreUnavailable,
 )
-from mover.store.patience import RetryLater
+from mover.store.patience import RetryLater, TooSlow
 
 _BY_CODE: dict[str, tuple[type[StoreError], str]] = {
     "BlobNotFound": (ObjectNotFound, "no such object"),
@@ -37,7 +38,7 @@ _BY_CODE: dict[str, tuple[type[StoreError], str]] = {
     "LeaseIsBreakingAndCannotBeAcquired": (LeaseConflict, "another holder's lease is being broken"),
     "Md5Mismatch": (StoreUnavailable, "the content was damaged on its way to the store"),
     "Crc64Mismatch": (StoreUnavailable, "the content was damaged on its way to the store"),
-    "OperationTimedOut": (StoreUnavailable, "the store did not finish in time"),
+    "OperationTimedOut": (TooSlow, "the store did not finish in time"),
     "ServerBusy": (StoreUnavailable, "the store is busy"),
     "InternalError": (StoreUnavailable, "the store failed"),
     "AccountBeingCreated": (StoreUnavailable, "the storage account is being made"),
@@ -65,11 +66,13 @@ _HINTS = {
     "SnapshotsPresent": "somebody made snapshots of this blob: delete those first",
 }
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_WORD = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_LONGEST_WAIT = 86_400.0  # seconds
 
 
 def from_answer(name: str, status: int, headers: Mapping[str, str], sas_expiry: str = "") -> StoreError:
     """The error for an answer that is none of success. `headers` are looked up in lower case."""
-    code = headers.get("x-ms-error-code", "")
+    code = _word(headers, "x-ms-error-code")
     kind, what = _BY_CODE.get(code, (None, ""))
     if kind is None and status in (401, 403):
         kind, what = AccessDenied, "the store refused access"
@@ -81,11 +84,17 @@ def from_answer(name: str, status: int, headers: Mapping[str, str], sas_expiry: 
     hint = _HINTS.get(code, "")
     if status == 403 and _has_passed(sas_expiry, headers.get("date", "")):
         kind, what, hint = SasExpired, f"the SAS expired at {sas_expiry}", ""
-    request = headers.get("x-ms-request-id", "")
+    request = _word(headers, "x-ms-request-id")
     what += f" ({status}{f' {code}' if code else ''}{f', request {request}' if request else ''})"
     if issubclass(kind, StoreUnavailable) and (seconds := _retry_after(headers)) > 0:
         return RetryLater(what, name, seconds)
     return kind(what, name, hint)
+
+
+def _word(headers: Mapping[str, str], field: str) -> str:
+    """A code or an id; nothing for what is none: whoever is in between may put anything there, a URL too."""
+    text = headers.get(field, "")
+    return text if _WORD.match(text) else ""
 
 
 def broken(name: str, error: BaseException) -> StoreError:
@@ -101,16 +110,21 @@ def broken(name: str, error: BaseException) -> StoreError:
             "the store's certificate is not trusted", name,
             "set SSL_CERT_FILE or REQUESTS_CA_BUNDLE to the CA bundle of your proxy or private endpoint",
         )  # fmt: skip
-    return StoreUnavailable(f"no whole answer from the store ({type(error).__name__})", name)
+    kind = TooSlow if any(isinstance(link, TimeoutError) for link in chain) else StoreUnavailable
+    return kind(f"no whole answer from the store ({type(error).__name__})", name)
+
+
+def number(text: str | None) -> int | None:
+    """What a service writes as a number; None for anything else, and for what no size or time of Azure's is."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
     for field, unit in (("retry-after-ms", 1000.0), ("x-ms-retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        text = headers.get(field, "").strip()
-        if text.isdigit():
-            return int(text) / unit
+        if (count := number(headers.get(field, "").strip())) is not None:
+            return min(count / unit, _LONGEST_WAIT)
     date = headers.get("retry-after", "")
-    return max(0.0, seconds(date) - seconds(headers.get("date", ""))) if date else 0.0
+    return min(max(0.0, seconds(date) - seconds(headers.get("date", ""))), _LONGEST_WAIT) if date else 0.0
 
 
 def seconds(date: str) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
 from mover.errors import StoreError
+from mover.store.azure_errors import number
 from mover.store.azure_location import ContainerLocation
 from mover.store.azure_reads import AzureReads
 from mover.store.base import NAME_PART, Entry
@@ -57,7 +58,7 @@ def _parse(prefix: str, body: bytes) -> tuple[ElementTree.Element, str]:
 def _entry(prefix: str, folder: str, blob: ElementTree.Element) -> tuple[str, Entry | None]:
     """The name, and the entry if the name is one of ours: in a folder that we share, others are somebody else's."""
     name, size = blob.findtext("Name") or "", blob.findtext("Properties/Content-Length") or ""
-    if blob.tag != "Blob" or not name.startswith(folder + prefix) or not size.isdigit():
+    if blob.tag != "Blob" or not name.startswith(folder + prefix) or number(size) is None:
         raise unreadable(WHAT, prefix)
     name = name[len(folder) :]
     if not all(map(NAME_PART.match, name.split("/"))):

@@ -10,11 +10,13 @@ No Azure module is imported here: a `file:` URL must not pay for that.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 from mover.errors import UsageError
 
+_SECRETS = re.compile(r"[#?&]|%3f|%26", re.IGNORECASE)
 _HINT = "a container's URL is https://ACCOUNT.blob.core.windows.net/CONTAINER, then a folder if it is not alone there"
 
 
@@ -68,6 +70,8 @@ def _named(url: str, least: int, what: str, hint: str) -> tuple[str, str, str, l
     account_url, account, query, parts = _split(url)
     if len(parts) < least or not all(parts) or any(part in (".", "..") for part in parts):
         raise UsageError(what, redact(url), hint)
+    if any("sig=" in part for part in parts):
+        raise UsageError("a SAS in the URL's path", redact(url), "put a question mark before it, as it is")
     return account_url, account, query, parts
 
 
@@ -94,11 +98,12 @@ def _split(url: str) -> tuple[str, str, str, list[str]]:
 
 
 def redact(url: str) -> str:
-    """The URL as it may be shown: without its query (a SAS stands there), its user and its fragment."""
-    shown = url.partition("#")[0].partition("?")[0]
+    """The URL as it may be shown: without its user, its fragment and its query (a SAS stands there), even if somebody lost the
+    question mark. Of what is no URL nothing that could be a SAS alone, or a connection string."""
+    shown = _SECRETS.split(url, maxsplit=1)[0]
     scheme, separator, rest = shown.partition("://")
     if not separator:
-        return shown
+        return shown if shown == url and "=" not in url else "(a text that is no URL is not shown)"
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 

@@ -13,6 +13,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from mover.errors import StoreError
 from mover.store.azure_reads import AzureReads
 
 _EXTENSIONS = "azure.storage.extensions"  # in C, with the SDK's extra (it is locked)
@@ -37,17 +38,17 @@ class AzurePages(AzureReads):
             "x-ms-blob-content-length": str(size),
             "If-None-Match": "*",
         }
-        self._put(name, "", headers | dict(metadata))
+        self._put(name, "", headers | dict(metadata), made=True)
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """`data`: whole pages, at most MOST."""
         headers = {"x-ms-page-write": "update", "x-ms-range": f"bytes={offset}-{offset + len(data) - 1}"}
-        self._put(name, "comp=page", headers | checksum(data), data)
+        self._put(name, "comp=page", headers | checksum(data), data=data, made=True)
 
     def clear(self, name: str, offset: int, length: int) -> None:
         """Whole pages, as many as there are."""
         headers = {"x-ms-page-write": "clear", "x-ms-range": f"bytes={offset}-{offset + length - 1}"}
-        self._put(name, "comp=page", headers)
+        self._put(name, "comp=page", headers, made=True)
 
     def resize(self, name: str, size: int) -> None:
         self._put(name, "comp=properties", {"x-ms-blob-content-length": str(size)})
@@ -59,7 +60,7 @@ class AzurePages(AzureReads):
     def acquire_lease(self, name: str, lease: str, seconds: int) -> None:
         """`lease`: a GUID of the caller's. LeaseConflict when another holder's is active."""
         headers = {"x-ms-lease-action": "acquire", "x-ms-lease-duration": str(seconds), "x-ms-proposed-lease-id": lease}
-        self._put(name, "comp=lease", headers)
+        self._put(name, "comp=lease", headers, made=True)
         self.lease = lease
 
     def renew_lease(self, name: str) -> None:
@@ -69,11 +70,14 @@ class AzurePages(AzureReads):
     def release_lease(self, name: str) -> None:
         self._put(name, "comp=lease", {"x-ms-lease-action": "release"})
 
-    def _put(self, name: str, query: str, headers: dict[str, str], data: bytes = b"") -> Mapping[str, str]:
+    def _put(self, name: str, query: str, headers: dict[str, str], *, data: bytes = b"", made: bool = False) -> None:
+        """`made`: the service answers that something was made (201), not only that all is well (200)."""
         lease = {"x-ms-lease-id": self.lease} if self.lease else {}
         url = f"{self.object_url(name)}?{query}" if query else ""
         with self._ask(name, "PUT", headers | lease, url, data) as answer:
-            return answer.headers
+            if answer.status_code != (201 if made else 200) or "x-ms-request-id" not in answer.headers:
+                what = f"the answer to a write is not the service's ({answer.status_code})"
+                raise StoreError(what, name, "is a proxy in between?")
 
 
 def checksum(data: bytes) -> dict[str, str]:

@@ -20,12 +20,16 @@ from azure.core.rest import HttpRequest
 from mover.clock import Clock
 from mover.errors import AccessDenied, ObjectNotFound, ShortObject, StoreError, StoreUnavailable
 from mover.store.azure_credentials import Credential, Sas, policy
-from mover.store.azure_errors import broken, from_answer
+from mover.store.azure_errors import broken, from_answer, number
 from mover.store.azure_location import ContainerLocation
-from mover.store.azure_transport import Answer, DirectTransport
+from mover.store.azure_transport import Answer, DirectTransport, Headers
 
 VERSION = "2021-12-02"  # of the service's interface: old enough for every cloud, and all that reads need
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(-?\d+)/(\d+)\Z")  # of an empty blob Azurite answers "0--1/0"
+_MOST_LISTED = 64 << 20
+"""Bytes of a listing's page: Azure's largest, of 5,000 names of 1,024 characters with metadata of 8 KiB each."""
+_CONTENT_RANGE = re.compile(
+    r"bytes ([0-9]{1,18})-(-?[0-9]{1,18})/([0-9]{1,18})\Z"
+)  # of an empty blob Azurite answers "0--1/0"
 
 
 class AzureReads:
@@ -59,7 +63,7 @@ class AzureReads:
                 raise ShortObject(f"the object has {found[3]} bytes, {offset}+{size} were asked for", name)
             self._fill(name, answer, *targets)
 
-    def read_whole(self, name: str, most: int) -> tuple[bytes, Mapping[str, str]]:
+    def read_whole(self, name: str, most: int) -> tuple[bytes, Headers]:
         """Content and headers of one moment; StoreError when there are more bytes than `most`."""
         with self._ask(name, "GET", {}) as answer:
             size = self._length(name, answer)
@@ -72,18 +76,22 @@ class AzureReads:
     def size(self, name: str) -> int:
         return self.properties(name)[0]
 
-    def properties(self, name: str) -> tuple[int, Mapping[str, str]]:
-        """(size in bytes, headers in lower case)."""
+    def properties(self, name: str) -> tuple[int, Headers]:
+        """(size in bytes, headers)."""
         with self._ask(name, "HEAD", {}) as answer:
             return self._length(name, answer), answer.headers
 
     def read_url(self, name: str, url: str, headers: Mapping[str, str] | None = None) -> bytes:
-        """The body of an answer that may be chunked; `name` is what errors are about."""
+        """The body of an answer that may be chunked, a listing's page; `name` is what errors are about."""
         with self._ask(name, "GET", dict(headers or {}), url) as answer:
             try:
-                return answer.read()
+                body = answer.read(_MOST_LISTED)
             except AzureError as error:
-                problem = failed(name, error)
+                problem: StoreError = failed(name, error)
+            else:
+                if len(body) <= _MOST_LISTED:
+                    return body
+                problem = StoreError(f"an answer of more than {_MOST_LISTED} bytes", name, "is a proxy in between?")
             raise problem
 
     def is_there(self, name: str) -> bool:
@@ -129,10 +137,10 @@ class AzureReads:
         raise problem
 
     def _length(self, name: str, answer: Answer) -> int:
-        length = answer.headers.get("content-length", "")
-        if not length.isdigit():
+        length = number(answer.headers.get("content-length"))
+        if length is None:
             raise StoreError("the answer does not say the object's size", name, "is a proxy in between?")
-        return int(length)
+        return length
 
 
 def failed(name: str, error: AzureError) -> StoreError:

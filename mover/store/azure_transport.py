@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,10 +26,13 @@ from azure.core.pipeline.transport import HttpTransport
 from azure.core.rest import HttpRequest
 
 from mover.errors import UsageError
+from mover.store.deadlines import Deadlines
 
 CONNECT_SECONDS = 20.0
 READ_SECONDS = 60.0  # without a byte
 _DRAIN = 64 << 10  # bytes of an unread body that are worth reading to keep the connection
+_SLOWEST = 32 << 10  # bytes a second; what comes slower is broken off, however steadily it drips
+_UNKNOWN = 8 << 20  # bytes of a body that does not tell its length
 
 
 def ca_bundle() -> str:
@@ -54,17 +58,30 @@ def _tls_context() -> ssl.SSLContext:
         raise UsageError(f"the CA bundle cannot be used ({error.strerror or 'no PEM'})", path) from error
 
 
+class Headers(dict[str, str]):
+    """By names in lower case; `written` are they as the server wrote them."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.written = dict(pairs)
+        super().__init__((name.lower(), value) for name, value in self.written.items())
+
+
 class Answer:
-    """Status and headers (names in lower case), and a body that is read once. Belongs to one thread."""
+    """Status and headers, and a body that is read once. Belongs to one thread."""
 
     def __init__(
-        self, transport: DirectTransport, connection: http.client.HTTPConnection, raw: http.client.HTTPResponse
+        self,
+        transport: DirectTransport,
+        connection: http.client.HTTPConnection,
+        link: socket.socket,
+        raw: http.client.HTTPResponse,
     ):
         self.status_code = raw.status
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.getheaders()}
+        self.headers = Headers(raw.getheaders())
         self._transport = transport
         self._connection: http.client.HTTPConnection | None = connection
         self._raw = raw
+        self._link = link
 
     def read_into(self, target: memoryview) -> int:
         """Fill the target; the count of bytes is smaller when the body ends or the connection breaks before."""
@@ -80,21 +97,29 @@ class Answer:
             raise ServiceResponseError(type(error).__name__, error=error) from error
         return done
 
-    def read(self) -> bytes:
+    def read(self, most: int) -> bytes:
+        """The body; of one with more than `most` bytes some more than that, and no more is read."""
+        pieces, size = [], 0
         try:
-            return self._raw.read()
+            while size <= most and (piece := self._raw.read(_DRAIN)):
+                pieces.append(piece)
+                size += len(piece)
+            if size <= most and self._raw.length:  # http.client does not tell a short body that is read in pieces
+                raise http.client.IncompleteRead(b"", self._raw.length)
         except (OSError, http.client.HTTPException) as error:
             self._drop()
             raise ServiceResponseError(type(error).__name__, error=error) from error
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Give the connection back if nothing of the body is left in it."""
         connection, self._connection = self._connection, None
+        self._transport.deadlines.end(self._link)
         if connection is None:
             return
         try:
-            if (self._raw.length or 0) <= _DRAIN:
-                self._raw.read()
+            if self._raw.length is None or self._raw.length <= _DRAIN:  # None: chunked
+                self._raw.read(_DRAIN)
             whole = self._raw.isclosed() and not self._raw.will_close
         except (OSError, http.client.HTTPException):
             whole = False
@@ -104,6 +129,7 @@ class Answer:
             connection.close()
 
     def _drop(self) -> None:
+        self._transport.deadlines.end(self._link)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -133,6 +159,7 @@ class DirectTransport(HttpTransport[HttpRequest, Answer]):
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
         self._closed = False
+        self.deadlines = Deadlines()
 
     def send(self, request: HttpRequest, **kwargs: Any) -> Answer:
         """`kwargs` are options of azure-core's that mean nothing here."""
@@ -152,6 +179,8 @@ class DirectTransport(HttpTransport[HttpRequest, Answer]):
             raise ServiceResponseError(type(error).__name__, error=error) from error
 
     def _exchange(self, connection: http.client.HTTPConnection, request: HttpRequest) -> Answer:
+        link = connection.sock  # http.client forgets it when the server wants to close
+        self.deadlines.begin(link, _seconds(len(request.content or b"")))
         try:
             try:
                 connection.request(request.method, self._target(request.url), request.content, self._headers(request))
@@ -159,11 +188,15 @@ class DirectTransport(HttpTransport[HttpRequest, Answer]):
                 if not request.content:
                     raise
                 # a server that refuses a request need not read its body: the answer may be there all the same
-            return Answer(self, connection, connection.getresponse())
+            raw = connection.getresponse()
+            self.deadlines.begin(link, _seconds(_UNKNOWN if raw.length is None else raw.length))
+            return Answer(self, connection, link, raw)
         except ValueError as error:  # its text may quote the header
+            self.deadlines.end(link)
             connection.close()
             raise UsageError("a request that cannot be sent", type(error).__name__) from None
         except BaseException:
+            self.deadlines.end(link)
             connection.close()
             raise
 
@@ -207,6 +240,7 @@ class DirectTransport(HttpTransport[HttpRequest, Answer]):
         """Connections are made when they are needed."""
 
     def close(self) -> None:
+        self.deadlines.close()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -218,6 +252,11 @@ class DirectTransport(HttpTransport[HttpRequest, Answer]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _seconds(size: int) -> float:
+    """How long an exchange of so many bytes may take."""
+    return READ_SECONDS + size / _SLOWEST
 
 
 def _proxy(scheme: str, netloc: str) -> tuple[str, int, dict[str, str]] | None:

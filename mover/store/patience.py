@@ -19,12 +19,24 @@ _LONGEST = 30.0  # seconds
 T = TypeVar("T")
 
 
-class RetryLater(StoreUnavailable):
+class _InPassing(StoreUnavailable):
+    """A kind that only those who ask again tell apart."""
+
+    @property
+    def type(self) -> str:
+        return StoreUnavailable.__name__
+
+
+class RetryLater(_InPassing):
     """The store said when to come again (Retry-After)."""
 
     def __init__(self, what: str, value: object, after: float) -> None:
         super().__init__(what, value)
         self.after = after  # seconds
+
+
+class TooSlow(_InPassing):
+    """The store did not finish in time: a smaller request may be answered."""
 
 
 class Patience:

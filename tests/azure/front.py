@@ -167,7 +167,7 @@ class Front:
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         split = urlsplit(handler.path)
-        headers = {name.lower(): value for name, value in handler.headers.items()}
+        headers = _headers(handler.headers.items())
         request = Request(handler.command, split.path, dict(parse_qsl(split.query)), headers)
         body = handler.rfile.read(int(headers.get("content-length", 0)))
         self.log.append(request)
@@ -214,7 +214,7 @@ class Front:
             answer = connection.getresponse()
             data = answer.read()
             skipped = ("transfer-encoding", "connection", "keep-alive")
-            found = {n.lower(): v for n, v in answer.getheaders() if n.lower() not in skipped}
+            found = _headers((n, v) for n, v in answer.getheaders() if n.lower() not in skipped)
             return Reply(answer.status, found, data)
         finally:
             connection.close()
@@ -318,6 +318,14 @@ class Front:
             body = self.upstream("GET", f"{split.path}?{urlencode(fields)}", headers).body
             found |= {start + at: body[at : at + PAGE] for at in range(0, len(body), PAGE)}
         return found
+
+
+def _headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Names in lower case, but for the part of metadata's that is somebody's own."""
+    return {
+        name.lower() if not name.lower().startswith("x-ms-meta-") else "x-ms-meta-" + name[10:]: value
+        for name, value in pairs
+    }
 
 
 def _merged(ranges: Iterable[tuple[int, int, bool]]) -> Iterator[tuple[int, int, bool]]:

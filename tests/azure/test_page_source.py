@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from agent.protocol import BackupPayload, Disk, PreviousSnapshot, RepositoryReference, Result, Secret, encode
-from mover.disk import page_map, vhd
 from mover.disk import page_ranges as page_ranges_module
-from mover.disk.changes import ChangeMap
-from mover.disk.page_source import PageBlobSource
+from mover.disk import vhd
+from mover.disk.changes import Changes
+from mover.disk.page_source import MOST_RANGES, PageBlobSource
 from mover.errors import SasExpired, SourceChanged, SourceError, StoreError, StoreUnavailable
 from mover.repository.repository import Repository
 from mover.store.memory import MemoryStore
@@ -51,16 +51,13 @@ def test_only_pages_with_data_are_read(page_blob: BlobDisk, front: Front) -> Non
     source.close()
 
 
-@pytest.mark.parametrize("most", [page_map.MOST, 3])
-def test_of_a_fragmented_disk_its_data_is_read_and_little_else(
-    page_blob: BlobDisk, front: Front, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
+@pytest.mark.parametrize("most", [MOST_RANGES, 3])
+def test_of_a_fragmented_disk_its_data_is_read_and_little_else(page_blob: BlobDisk, front: Front, most: int) -> None:
     """Up to a bound of ranges that are remembered; beyond, whole blocks are read."""
-    monkeypatch.setattr(page_map, "MOST", most)
     for at in range(0, 12, 2):
         page_blob.write(at * MIB + 1024, RNG.randbytes(512))
         page_blob.write(at * MIB + 8192, RNG.randbytes(512))
-    source = PageBlobSource(open_blob(page_blob.url()))
+    source = PageBlobSource(open_blob(page_blob.url()), most_ranges=most)
     list(source.extents())
     front.log.clear()
     data = [bytearray(b"x" * MIB) for _ in range(8)]
@@ -88,7 +85,7 @@ def test_full_and_incrementals_restore_byte_for_byte(
         taken = page_blob.snapshot()
         url = front.export(page_blob.url(taken)) if exported else page_blob.url(taken)
         source = PageBlobSource(open_blob(url), name="os", identity="disk-1", snapshot=taken)
-        changes: dict[str, ChangeMap] = {}
+        changes: dict[str, Changes] = {}
         if previous:
             changes[source.identity] = source.changes_since(previous_url, previous)
         done = back_up(repository, f"job-{turn}", source, changes=changes)

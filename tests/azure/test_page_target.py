@@ -16,7 +16,7 @@ from mover.backup import BackupSettings
 from mover.disk.page_blob import MARK
 from mover.disk.page_source import PageBlobSource
 from mover.disk.page_target import HOLE, PageBlobTarget, filled
-from mover.errors import AccessDenied, SasExpired, SourceError, StoreError, StoreUnavailable, TargetError
+from mover.errors import AccessDenied, SasExpired, SourceError, StoreError, StoreUnavailable, TargetError, VerifyFailed
 from mover.repository.repository import Repository
 from mover.restore import Restore, RestoreResult, RestoreSettings
 from mover.store import azure_pages
@@ -78,8 +78,8 @@ def test_an_upload_takes_pages_of_at_most_4_mib_and_none_that_is_zero(
     saved.restore(url)
     sizes = [last - first + 1 for first, last in (request.range for request in puts(front))]
     assert all(size <= MOST for size in sizes)
-    assert sum(sizes) == 6 * MIB + 1024 + 512  # the footer
-    assert len(sizes) == 6  # 0 to 4 as 4 + 1, the two ends of 7, 11, the footer
+    assert sum(sizes) == 6 * MIB + 1024 + 512 + 512  # what claims it, the footer
+    assert len(sizes) == 7  # the claim, 0 to 4 as 4 + 1, the two ends of 7, 11, the footer
     assert front.uploaded(url, SIZE) == saved.disk.data
 
 
@@ -404,6 +404,148 @@ def test_an_upload_that_may_not_be_leased_is_written_without(
     assert front.uploaded(url, SIZE) == saved.disk.data
 
 
+def unleased(request: Request, _: Front) -> Reply | None:
+    return error(403, "AuthorizationPermissionMismatch") if request.fields.get("comp") == "lease" else None
+
+
+def test_where_nothing_can_be_leased_the_restore_that_came_last_has_the_upload(
+    saved: Saved, page_blob: BlobDisk, front: Front
+) -> None:
+    url, clock = page_blob.waits_for_upload(SIZE), ManualClock()
+    front.faults.append(unleased)
+    first = PageBlobTarget(open_blob(url, clock), SIZE)
+    second = Saved([1, 5])
+    done, _ = second.restore(url)
+    assert done.verified == SIZE
+    with pytest.raises(TargetError, match="another restore writes the target"):
+        first.finish(0.0)
+    clock.advance(16)
+    with pytest.raises(TargetError, match="another restore writes the target"):
+        first.write(0, b"1" * MIB)
+    first.close()
+    assert front.uploaded(url, SIZE) == second.disk.data
+
+
+def test_what_another_wrote_into_an_upload_that_cannot_be_leased_is_found(
+    saved: Saved, page_blob: BlobDisk, front: Front
+) -> None:
+    url = page_blob.waits_for_upload(SIZE)
+    front.faults.append(unleased)
+    late = PageBlobTarget(open_blob(url), SIZE)
+
+    def writes_too(request: Request, _: Front) -> Reply | None:
+        if is_write(request) and request.range[0] == 11 * MIB:
+            late.blob.pages.write(late.blob.name, 8 * MIB, b"x" * MIB)
+        return None
+
+    front.faults.append(writes_too)
+    with pytest.raises(VerifyFailed):
+        saved.restore(url)
+    late.close()
+    with pytest.raises(ValueError, match="no footer"):
+        front.uploaded(url, SIZE)
+
+
+def test_what_appears_behind_an_uploaded_disk_is_found(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
+    url = page_blob.waits_for_upload(SIZE)
+
+    def behind(request: Request, _: Front) -> Reply | None:
+        if is_write(request) and request.range[0] == 11 * MIB:
+            with page_blob.client("upload") as client:
+                client.upload_page(b"x" * 512, 15 * MIB, 512)
+        return None
+
+    front.faults.append(behind)
+    with pytest.raises(VerifyFailed, match="behind the disk"):
+        saved.restore(url)
+
+
+@pytest.mark.parametrize("duration", ["", "fixed"])
+def test_an_upload_that_is_leased_is_another_restore_s_only_for_a_time(
+    saved: Saved, page_blob: BlobDisk, front: Front, duration: str
+) -> None:
+    """Azure's own lease has no end, and whether its host tells that is not known."""
+    url = page_blob.waits_for_upload(SIZE)
+    there = {"x-ms-blob-type": "PageBlob", "content-length": str(20 * MIB + 512), "x-ms-lease-duration": duration}
+    leased = error(409, "LeaseAlreadyPresent")
+    front.faults.append(lambda request, _: leased if request.fields.get("comp") == "lease" else None)
+    front.faults.append(lambda request, _: Reply(200, there) if request.method == "HEAD" else None)
+    if duration:
+        with pytest.raises(TargetError, match="another restore writes the target"):
+            saved.restore(url)
+        assert not puts(front)
+    else:
+        saved.restore(url)
+        front.faults.clear()
+        assert front.uploaded(url, SIZE) == saved.disk.data
+
+
+@pytest.mark.parametrize("reply", [Reply(200, {}, b"<html/>"), Reply(200, {"x-ms-request-id": "1"}), Reply(201)])
+def test_a_proxy_s_answer_to_a_write_is_none(saved: Saved, page_blob: BlobDisk, front: Front, reply: Reply) -> None:
+    front.faults.append(lambda request, _: reply if is_write(request) else None)
+    with pytest.raises(StoreError, match="not the service's"):
+        saved.restore(page_blob.url(name="made"))
+    with page_blob.client("made") as client:
+        assert MARK.removeprefix("x-ms-meta-") in client.get_blob_properties().metadata
+
+
+def test_what_is_said_of_a_blob_outlives_a_restore_that_failed_in_its_owner_s_spelling(
+    saved: Saved, page_blob: BlobDisk, front: Front
+) -> None:
+    saved.restore(page_blob.url(name="made"))
+    other = Saved([1, 2, 3])
+    with page_blob.client("made") as client:
+        client.set_blob_metadata({"Owner": "me"})
+        front.faults.append(lambda request, _: error(400, "InvalidHeaderValue") if is_write(request) else None)
+        with pytest.raises(StoreError):
+            other.restore(page_blob.url(name="made"), in_place=True)
+        front.faults.clear()
+        other.restore(page_blob.url(name="made"))
+        assert client.get_blob_properties().metadata == {"Owner": "me"}
+    assert page_blob.content(name="made") == other.disk.data
+
+
+def test_a_disk_that_is_written_while_it_is_compared_is_noticed(
+    saved: Saved, page_blob: BlobDisk, front: Front
+) -> None:
+    saved.restore(page_blob.url(name="made"))
+
+    def written(request: Request, _: Front) -> Reply | None:
+        if request.method == "GET" and request.range[0] == 11 * MIB:
+            with page_blob.client("made") as client:
+                client.upload_page(b"x" * 512, 0, 512)
+        return None
+
+    front.faults.append(written)
+    with pytest.raises(TargetError, match="written while it was compared"):
+        saved.restore(page_blob.url(name="made"))
+
+
+def test_a_finished_blob_is_compared_without_a_lease(saved: Saved, page_blob: BlobDisk) -> None:
+    with page_blob.client("made") as client:
+        client.create_page_blob(SIZE, metadata={MARK.removeprefix("x-ms-meta-"): "unfinished"})
+        lease = client.acquire_lease(lease_duration=60)
+
+        class Finished(ManualClock):
+            def wait(self, event: object, seconds: float) -> bool:
+                client.set_blob_metadata({}, lease=lease)
+                lease.release()
+                return super().wait(event, seconds)  # type: ignore[arg-type]
+
+        target = PageBlobTarget(open_blob(page_blob.url(name="made"), Finished()), SIZE)
+        assert target.existed
+        assert client.get_blob_properties().lease.state == "available"
+        target.close()
+
+
+def test_pages_that_may_not_be_listed_are_no_reason_to_write(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
+    denied = error(403, "AuthorizationFailure")
+    front.faults.append(lambda request, _: denied if request.fields.get("comp") == "pagelist" else None)
+    with pytest.raises(AccessDenied):
+        saved.restore(page_blob.url(name="made"))
+    assert not puts(front)
+
+
 def test_a_lease_is_renewed_before_each_attempt(saved: Saved, page_blob: BlobDisk, front: Front) -> None:
     """A store that is busy for longer than a lease lasts."""
     clock = ManualClock()
@@ -424,6 +566,8 @@ def test_a_lease_is_renewed_before_each_attempt(saved: Saved, page_blob: BlobDis
 def test_a_blob_larger_than_azure_s_is_refused(page_blob: BlobDisk, front: Front) -> None:
     with pytest.raises(TargetError, match="larger than a page blob can be"):
         PageBlobTarget(open_blob(page_blob.url(name="made")), (8 << 40) + 512)
+    with pytest.raises(TargetError, match="larger than a page blob can be"):
+        PageBlobTarget(open_blob(page_blob.url(name="made")), 8 << 40, as_vhd=True)
     assert not front.log
 
 

@@ -123,8 +123,16 @@ def test_every_target_is_looked_at_before_the_first_is_written(vm: Vm) -> None:
     ended = vm.blob.waits_for_upload(SIZE)
     vm.front.revoke(ended)
     bad = vm.file("bad", ended)
+    with vm.blob.client("small") as client:
+        client.create_page_blob(MIB)
+    with vm.blob.client("held") as client:
+        client.create_page_blob(SIZE)
+    small, readable = vm.file("small", vm.blob.url(name="small")), vm.file("r", vm.blob.url_with("r", name="held"))
     for words, code, what in (
         (("--to", f"os=@{good}", "--to", f"data=@{bad}"), 3, "refused access"),
+        (("--to", f"os=@{good}", "--to", f"data=@{small}"), 1, "exists and is not this disk"),
+        (("--to", f"os=@{good}", "--to", f"data=@{readable}"), 3, "the SAS is not for writing"),
+        (("--to", f"os=@{good}", "--to", f"data=@{small}", "--dry-run"), 1, "exists and is not this disk"),
         (("--to", f"os=@{good}", "--to", f"data=@{twice}"), 2, "two disks have the same target"),
         (("--to", f"os=@{good}", "--to", f"data=@{good}"), 2, "two disks have the same target"),
         (("--to", f"os=@{good}"), 2, "a disk of the VM has no target"),
@@ -187,7 +195,7 @@ def test_access_that_ends_on_the_way_has_its_own_error_and_a_new_sas_goes_on(vm:
     def ends(request: Request, front: Front) -> Reply | None:
         if request.headers.get("x-ms-page-write") == "update":
             seen.append(request.range[0])
-            if len(seen) == 2:
+            if len(seen) == 3:  # the first is what claims it
                 front.revoke(upload)
         return None
 

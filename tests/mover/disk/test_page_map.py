@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 from unittest import mock
 
 from hypothesis import given
@@ -27,7 +28,7 @@ def test_all_data_is_within_and_nothing_but_data_and_small_gaps(
     end = start + length
     data = {at for offset, count in ranges for at in range(offset, offset + count)}
     with mock.patch.object(page_map, "GAP", gap):
-        parts = list(PageMap(iter(ranges)).within(start, end))
+        parts = list(PageMap(array("q", itertools.chain.from_iterable(ranges))).within(start, end))
     inside = [at for low, high in parts for at in range(low, high)]
     assert inside == sorted(set(inside))
     assert data & set(range(start, end)) <= set(inside) <= set(range(start, end))

@@ -29,6 +29,7 @@ from mover.errors import (
     StoreUnavailable,
     UsageError,
 )
+from mover.store import azure_transport
 from mover.store.azure import AzureBlobStore
 from mover.store.azure_credentials import AccountKey, Sas
 from mover.store.azure_errors import from_answer
@@ -43,6 +44,7 @@ from tests.mover.store.test_azure import key_of, make_container, sas
 SIGNATURE = "c2lnbmF0dXJlLXRoYXQtbXVzdC1ub3QtYmUtc2hvd24"
 SIGNED = Sas(f"sv=2021-12-02&se=2030-01-01T00%3A00%3A00Z&sp=rcwdl&sig={SIGNATURE}%3D")
 DATA = bytes(range(256)) * 40
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def all_calls(store: AzureBlobStore) -> list[Callable[[], object]]:
 )
 def test_every_answer_has_its_error(status: int, code: str, kind: type[StoreError]) -> None:
     error = from_answer("a/b", status, {"x-ms-error-code": code} if code else {})
-    assert type(error) is kind
+    assert error.type == kind.__name__
     assert error.value == "a/b"
     assert error.what
     assert str(status) in error.what
@@ -138,6 +140,7 @@ def test_every_answer_has_its_error(status: int, code: str, kind: type[StoreErro
         ({"retry-after": "7"}, 7.0),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "999999999999"}, 86400.0),
         ({"retry-after": "Sun, 06 Nov 1994 08:49:47 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}, 10.0),
     ],
 )
@@ -145,9 +148,25 @@ def test_the_wish_to_come_later_is_read(headers: dict[str, str], seconds: float)
     error = from_answer("a", 503, headers)
     assert isinstance(error, RetryLater)
     assert error.after == seconds
+    assert error.type == "StoreUnavailable"
 
 
-@pytest.mark.parametrize("headers", [{}, {"retry-after": "soon"}, {"retry-after": "-3"}, {"retry-after": "0"}])
+def test_what_is_no_code_and_no_id_is_not_shown() -> None:
+    error = from_answer("a", 503, {"x-ms-error-code": f"see ?sig={SIGNATURE}", "x-ms-request-id": f"?sig={SIGNATURE}"})
+    assert SIGNATURE not in shown(error)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"retry-after": "soon"},
+        {"retry-after": "-3"},
+        {"retry-after": "0"},
+        {"retry-after": "\u00b2"},
+        {"retry-after": "9" * 400},
+    ],
+)
 def test_no_wish_is_no_wish(headers: dict[str, str]) -> None:
     assert type(from_answer("a", 503, headers)) is StoreUnavailable
 
@@ -613,3 +632,70 @@ def test_a_key_that_is_no_base64_is_a_callers_mistake() -> None:
     with pytest.raises(MoverError, match="not Base64") as refused:
         AzureBlobStore("https://account.blob.core.windows.net/c", AccountKey("account", key))
     assert key not in shown(refused.value)
+
+
+# -- bodies without end
+
+
+class Endless:
+    """Answers with a body that is told in chunks and never ends: as fast as it is read, or a byte now and then."""
+
+    def __init__(self, status: str, *, pause: float = 0.0) -> None:
+        self.sent = 0
+        self._head = f"HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\nx-ms-version: 2021-12-02\r\n\r\n".encode()
+        self._pause = pause
+        self._stop = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/account/container"
+        self._thread = threading.Thread(target=self._accept)
+
+    def __enter__(self) -> Endless:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while not self._stop.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    asked = connection.recv(65536)
+                    connection.sendall(self._head)
+                    if asked.startswith(b"HEAD"):
+                        continue
+                    piece = b"1" if self._pause else b"1" * 65536
+                    while not self._stop.wait(self._pause):
+                        connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+                        self.sent += len(piece)
+                except OSError:
+                    pass  # the client has had enough
+
+
+@pytest.mark.parametrize("status", ["200 OK", "206 Partial Content", "503 Server Busy", "404 Not Found"])
+@pytest.mark.timeout(120)
+def test_of_a_body_without_end_no_more_is_read_than_has_sense(opened: Opener, status: str) -> None:
+    with Endless(status) as server:
+        store = opened(server.url)
+        for call in (lambda: list(store.list("")), lambda: store.read("a", 0, 100), lambda: store.size("a")):
+            with pytest.raises(StoreError):
+                call()
+        assert server.sent < 3 * 80 * MIB
+
+
+@pytest.mark.timeout(120)
+def test_a_body_that_drips_for_ever_is_broken_off(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and the whole never does."""
+    monkeypatch.setattr(azure_transport, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(azure_transport, "_SLOWEST", 1 << 30)
+    with Endless("200 OK", pause=0.05) as server:
+        with pytest.raises(StoreUnavailable):
+            list(opened(server.url).list(""))
+        assert server.sent

@@ -127,6 +127,8 @@ def test_a_location_s_own_url_has_no_query() -> None:
         ("https://acc.blob.core.windows.net/c#hidden", "not a container's URL"),
         ("https://acc.blob.core.windows.net:port/c?hidden", "not a URL"),
         ("http://acc.blob.core.windows.net/c?hidden", "in the clear"),
+        ("https://acc.blob.core.windows.net/c&sv=1&sig=hidden", "SAS in the URL's path"),
+        ("https://acc.blob.core.windows.net/c/f%3Fsv=1&sig=hidden", "SAS in the URL's path"),
     ],
 )
 def test_what_is_no_container(url: str, said: str) -> None:
@@ -144,7 +146,12 @@ def test_what_is_no_container(url: str, said: str) -> None:
         ("https://user:secret@host/c?sig=secret", "https://host/c"),
         ("https://user:secret@host", "https://host"),
         ("file:///path", "file:///path"),
-        ("no url?secret", "no url"),
+        (f"{URL}&sv=1&sig=secret", URL),
+        (f"{URL}%3Fsv=1&sig=secret", URL),
+        ("container/name", "container/name"),
+        ("no url?secret", "(a text that is no URL is not shown)"),
+        ("sv=2021&sig=secret", "(a text that is no URL is not shown)"),
+        ("AccountName=a;AccountKey=secret", "(a text that is no URL is not shown)"),
     ],
 )
 def test_redact(url: str, shown: str) -> None:
