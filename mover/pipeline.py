@@ -243,8 +243,12 @@ class Pipeline:
                     counted.deduplicated += len(buffer)
                     self._done(builder, block, MapEntry(chunk_id, place), buffer)
                 elif self._claim(chunk_id, builder, block):
-                    counted.new += len(buffer)
-                    counted.stored += self._store(builder, block, chunk_id, buffer)
+                    size = len(buffer)
+                    if stored := self._store(builder, block, chunk_id, buffer):
+                        counted.new += size
+                        counted.stored += stored
+                    else:
+                        counted.deduplicated += size
                 else:
                     counted.deduplicated += len(buffer)
                     self._give(buffer)
@@ -262,7 +266,7 @@ class Pipeline:
             return True
 
     def _store(self, builder: MapBuilder, block: int, chunk_id: bytes, buffer: bytearray) -> int:
-        """Store the chunk and resolve every block that has it; the bytes that it takes in the repository."""
+        """Store the chunk and resolve every block that has it; the bytes that it takes in the repository, 0 when it was there."""
         place = self._session.view.find([chunk_id])[0]  # stored between our lookup and our claim?
         stored = 0
         if place is None:

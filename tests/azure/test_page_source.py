@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from agent.protocol import BackupPayload, Disk, PreviousSnapshot, RepositoryReference, Result, Secret, encode
+from mover.backup import BackupSettings
 from mover.disk import page_ranges as page_ranges_module
 from mover.disk import vhd
 from mover.disk.changes import Changes
@@ -24,7 +26,7 @@ from tests.agent.conftest import Place
 from tests.agent.rig import Rig
 from tests.azure.conftest import MIB, BlobDisk, open_blob
 from tests.azure.front import NOTHING_CHANGED, Fault, Front, Reply, Request, error
-from tests.mover.disks import back_up, restore
+from tests.mover.disks import back_up, checkpointed, restore
 from tests.mover.store.clock import ManualClock
 
 pytestmark = pytest.mark.azurite
@@ -87,7 +89,11 @@ def test_full_and_incrementals_restore_byte_for_byte(
         source = PageBlobSource(open_blob(url), name="os", identity="disk-1", snapshot=taken)
         changes: dict[str, Changes] = {}
         if previous:
+            front.log.clear()
             changes[source.identity] = source.changes_since(previous_url, previous)
+            asked = next(request for request in front.log if request.is_diff)
+            named = asked.headers.get("x-ms-previous-snapshot-url") if exported else asked.fields.get("prevsnapshot")
+            assert named == (previous_url if exported else previous)
         done = back_up(repository, f"job-{turn}", source, changes=changes)
         if previous:
             assert not done.notes
@@ -388,6 +394,61 @@ def test_a_blob_that_changes_while_it_is_read_is_noticed(page_blob: BlobDisk) ->
     with pytest.raises(SourceChanged):
         source.check_unchanged()
     source.close()
+
+
+def test_a_blob_that_changes_while_its_pages_are_listed_is_noticed(page_blob: BlobDisk, front: Front) -> None:
+    for at in range(12):
+        page_blob.write(at * MIB, RNG.randbytes(512))
+    front.results = 4
+
+    def changed(request: Request, _: Front) -> Reply | None:
+        if request.fields.get("marker"):
+            page_blob.write(0, RNG.randbytes(512))
+        return None
+
+    source = opened(page_blob)
+    front.faults.append(changed)
+    with pytest.raises(SourceChanged):
+        list(source.extents())
+    source.close()
+
+
+def test_another_export_of_the_same_state_is_gone_on_with(page_blob: BlobDisk, front: Front, tmp_path: Path) -> None:
+    """Its ETag may be another; that it is the same state is the issuer's word."""
+    page_blob.write(0, RNG.randbytes(4 * MIB))
+    page_blob.write(8 * MIB, RNG.randbytes(4 * MIB))
+    with page_blob.client("twin") as client:
+        client.create_page_blob(12 * MIB)
+        for at in range(0, 12 * MIB, 4 * MIB):
+            client.upload_page(page_blob.content()[at : at + 4 * MIB], at, 4 * MIB)
+    repository = Repository.create(MemoryStore())
+    every = BackupSettings(workers=1, checkpoint_seconds=0.0)
+
+    def export(name: str) -> PageBlobSource:
+        url = front.export(page_blob.url(name=name))
+        return PageBlobSource(open_blob(url), name="os", identity="disk-1", snapshot="s1")
+
+    def ends(request: Request, _: Front) -> Reply | None:
+        if not (is_range(request) and request.range[0] >= 8 * MIB):
+            return None
+        while not checkpointed(repository, 8):
+            threading.Event().wait(0.01)
+        return error(404, "BlobNotFound")
+
+    first = export("disk.vhd")
+    front.faults.append(ends)
+    with pytest.raises(SasExpired):
+        back_up(repository, "job", first, settings=every)
+    first.close()
+    front.faults.clear()
+    front.log.clear()
+    second = export("twin")
+    done = back_up(repository, "job", second, settings=every)
+    second.close()
+    assert done.resumed
+    assert not [request.range for request in front.log if is_range(request) and 512 <= request.range[0] < 8 * MIB]
+    restore(repository, done.point, str(tmp_path / "restored"))
+    assert (tmp_path / "restored").read_bytes() == page_blob.content()
 
 
 def test_a_vhd_s_footer_is_no_part_of_the_disk_and_a_vhdx_is_refused(page_blob: BlobDisk) -> None:

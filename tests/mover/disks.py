@@ -10,6 +10,7 @@ from mover.backup import Backup, BackupRequest, BackupResult, BackupSettings
 from mover.clock import SYSTEM, Clock
 from mover.disk.target import FileTarget
 from mover.progress import Progress
+from mover.repository import record
 from mover.repository.repository import Repository
 from mover.restore import Restore, RestoreResult, RestoreSettings
 
@@ -88,6 +89,15 @@ def back_up(
     made = BackupRequest(resource, job, list(disks), **request)  # type: ignore[arg-type]
     progress = quiet(repository.clock)
     return Backup(repository, made, settings or BackupSettings(workers=2), progress, cancelled, seed=1).run()
+
+
+def checkpointed(repository: Repository, *covered: int) -> bool:
+    """Whether a point, or what is to be one, has so many blocks of each disk."""
+    for entry in repository.point_entries():
+        header = record.decode_header(repository.store.read_record(entry.name).data, entry.name)
+        if header.disks and all(state.covered >= k for state, k in zip(header.disks, covered, strict=True)):
+            return True
+    return False
 
 
 def restore(repository: Repository, point: str, path: str, disk: int = 0, **target: bool) -> RestoreResult:

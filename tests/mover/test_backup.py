@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from mover.backup import MOST_DISKS, BackupSettings
 from mover.disk.changes import ChangeMap, check
 from mover.errors import Cancelled, SessionBusy, SourceError, UsageError, WrongPassword
-from mover.repository import record
 from mover.repository.repository import Repository
 from mover.store.memory import MemoryStore
-from tests.mover.disks import MIB, MemoryDisk, back_up, restore
+from tests.mover.disks import MIB, MemoryDisk, back_up, checkpointed, restore
 
 BLOCKS = 40
 
@@ -240,16 +239,9 @@ class Crash(Exception):
 def crash_after_checkpoint(repository: Repository, disk: MemoryDisk, block: int, *covered: int) -> None:
     """Reading from `block` on ends the worker as soon as a checkpoint covers so many blocks of each disk."""
 
-    def checkpointed() -> bool:
-        for entry in repository.point_entries():
-            header = record.decode_header(repository.store.read_record(entry.name).data, entry.name)
-            if header.disks and all(state.covered >= k for state, k in zip(header.disks, covered, strict=True)):
-                return True
-        return False
-
     def on_read(offset: int) -> None:
         if offset // MIB >= block:
-            while not checkpointed():
+            while not checkpointed(repository, *covered):
                 threading.Event().wait(0.01)
             raise Crash
 
