@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Page blobs over TLS, on Azurite and in fragments, beside their peers, in one run. Prints a table and writes it as JSON.
 
-    benchmarks/page_blob.py [--image FILE | --mib 2048] [--work DIR] [--rounds 3] [--json FILE] [reads] [azurite] [fragments]
+    benchmarks/page_blob.py [--image FILE | --mib 2048] [--work DIR] [--rounds 3] [--json FILE] [reads|azurite|fragments|limits]
 
 reads       a page blob that a static TLS file server (nginx) serves: `PageBlobSource` beside the stock SDK's `download_blob`; and a
             whole backup of it beside that of the same image as a local file. CPU of the reading process alone.
 azurite     a page blob on Azurite: backup to a repository on Azurite and restore to a page blob, beside azcopy down and up.
 fragments   a page blob of 1 TiB in 200,000 ranges, and its incremental of 20,000, from a server that answers as Azure does.
+limits      disks of 128 MiB, each with a limit of 16 MiB/s of its own as Azure's have, at a server of this file's: one and four of
+            them backed up, and restored.
 
 The image is ext4, made of the first files of /usr that fit, unless one is named. Figures are medians of interleaved rounds; CPU
 seconds are user and system together.
@@ -34,6 +36,7 @@ from urllib.parse import parse_qs, urlsplit
 
 BIN = Path(sys.executable).parent
 MIB, GB = 1 << 20, 1e9
+LIMITED, LIMIT = 128 * MIB, 16 * MIB
 NGINX = """
 worker_processes 1; daemon off; pid {work}/nginx.pid; error_log {work}/nginx.err;
 events {{ worker_connections 256; }}
@@ -190,6 +193,34 @@ class Bench:
                 )
         finally:
             server.kill()
+
+    # -- limits
+
+    def limits(self) -> None:
+        with open(self.image, "rb") as file:  # what the server has read is in memory
+            assert file.seek(0, os.SEEK_END) >= 4 * LIMITED
+        words = [sys.executable, __file__, "--child", "limits", str(self.image)]
+        server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        try:
+            base = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+            for kind in ("source", "target"):
+                for number in range(4):
+                    (self.work / f"{kind}-{number}").write_text(f"{base}/{kind}/c/{number}?sig=x")
+            for round_ in range(self.rounds):
+                for count in (1, 4):
+                    repository = self.repository("limits")
+                    disks = [word for n in range(count) for word in ("--disk", f"d{n}=@{self.work / f'source-{n}'}")]
+                    words = ["--repository", repository, "--resource", f"vm{round_}"]
+                    point = self.mover(f"limits: backup of {count}", "backup", *words, *disks)["point"]
+                    to = [word for n in range(count) for word in ("--to", f"d{n}=@{self.work / f'target-{n}'}")]
+                    words = ["--repository", repository, "--point", point, "--all-disks", "--in-place"]
+                    self.mover(f"limits: restore of {count}", "restore", *words, *to)
+        finally:
+            server.kill()
+        for what in ("backup", "restore"):
+            one, four = (self.median(f"limits: {what} of {count}", "wall") for count in (1, 4))
+            self.check(f"{what} of four limited disks / of one", four / one, 1.5)
 
     # -- what is said
 
@@ -393,6 +424,70 @@ def child_fragments() -> None:
     server.serve_forever()
 
 
+def child_limits(image: str) -> None:
+    """Page blobs, each answering so many bytes a second whoever asks: `source/c/N` are parts of the image, `target/c/N` take any
+    page and forget it."""
+    contents: list[bytes] = []
+    with open(image, "rb") as file:
+        contents = [file.read(LIMITED) for _ in range(4)]
+    lock = threading.Lock()
+    free: dict[str, float] = {}
+
+    def take(path: str, size: int) -> None:
+        with lock:
+            until = free[path] = max(time.monotonic(), free.get(path, 0.0)) + size / LIMIT
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.answer(200, b"", {"Content-Length": str(LIMITED)})
+
+        def do_GET(self) -> None:
+            split = urlsplit(self.path)
+            is_source = "/source/" in split.path
+            if parse_qs(split.query).get("comp") == ["pagelist"]:
+                low, high = map(int, re.findall(r"\d+", self.headers["x-ms-range"]))
+                text = f"<PageRange><Start>{low}</Start><End>{high}</End></PageRange>" if is_source else ""
+                self.answer(200, f"<PageList>{text}<NextMarker/></PageList>".encode(), {})
+                return
+            low, high = map(int, re.findall(r"\d+", self.headers["Range"]))
+            take(split.path, high + 1 - low)
+            body = contents[int(split.path[-1])][low : high + 1] if is_source else bytes(high + 1 - low)
+            self.answer(206, body, {"Content-Range": f"bytes {low}-{high}/{LIMITED}"})
+
+        def do_PUT(self) -> None:
+            size = int(self.headers.get("Content-Length", 0))
+            self.rfile.read(size)
+            take(urlsplit(self.path).path, size)
+            said = self.headers.get("x-ms-lease-action")
+            is_ok = "comp=metadata" in self.path or said in ("renew", "release")
+            self.answer(200 if is_ok else 201, b"", {})
+
+        def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            kept = {
+                "x-ms-blob-type": "PageBlob",
+                "ETag": '"1"',
+                "x-ms-request-id": "1",
+                "Content-Length": str(len(body)),
+            }
+            for name, value in (kept | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
 def make_image(image: Path, mib: int) -> None:
     """An ext4 image of so many MiB, of files of /usr."""
     folder = image.with_suffix(".files")
@@ -411,7 +506,8 @@ def make_image(image: Path, mib: int) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        children: dict[str, Callable[..., None]] = {"sdk": child_sdk, "ours": child_ours, "fragments": child_fragments}
+        servers = {"fragments": child_fragments, "limits": child_limits}
+        children: dict[str, Callable[..., None]] = {"sdk": child_sdk, "ours": child_ours, **servers}
         import mover.disk.page_source  # noqa: F401 - what is measured begins behind the imports
 
         before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
@@ -421,7 +517,7 @@ def main() -> None:
         print(json.dumps({"wall": wall, "cpu": cpu, "rss": after.ru_maxrss / 1024}))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["reads", "azurite", "fragments"])
+    parser.add_argument("parts", nargs="*", default=["reads", "azurite", "fragments", "limits"])
     parser.add_argument("--image", type=Path)
     parser.add_argument("--mib", type=int, default=2048)
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/data-mover-page-blobs"))

@@ -17,8 +17,7 @@ from mover.disk.blocks import Blocks, runs
 from mover.disk.changes import Changes
 from mover.disk.source import DiskSource
 from mover.errors import Damaged, PointGone, UnsupportedFormat
-from mover.lanes import Lane, Run
-from mover.pipeline import Statistics, cut_runs
+from mover.pipeline import DiskLane, Run, Statistics, cut_runs
 from mover.progress import Progress
 from mover.repository import record
 from mover.repository.keys import Kind
@@ -86,7 +85,8 @@ class DiskBackup:
         self.left = (len(wanted) - int(wanted.mask(0, start).sum())) * BLOCK_SIZE
         builder = MapBuilder(self._source.size, self._parent.root if self._parent else None, self._store_page)
         self._builder = builder
-        self.lane = Lane(self._source, builder, self._plan(builder, self._parent, resumed, allocated, changed))
+        plan = self._plan(builder, self._parent, resumed, allocated, changed)
+        self.lane = DiskLane(runs=plan, source=self._source, builder=builder)
 
     def prepare_again(self) -> None:
         """After `finish`: the lane reads every quarantined place's block anew."""
@@ -94,7 +94,8 @@ class DiskBackup:
         self._parent = self._kept = None
         self.left = 0
         self._builder = MapBuilder(self._source.size, None, self._store_page)
-        self.lane = Lane(self._source, self._builder, self._plan_repair(self._builder, old))
+        plan = self._plan_repair(self._builder, old)
+        self.lane = DiskLane(runs=plan, source=self._source, builder=self._builder)
 
     def snapshot(self) -> Root:
         """The map so far, for a checkpoint: to be `stored` when the packs that it names are flushed."""

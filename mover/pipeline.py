@@ -18,7 +18,8 @@ from dataclasses import dataclass, fields
 
 from blake3 import blake3
 
-from mover.lanes import Lane, Lanes, Run
+from mover.disk.source import DiskSource
+from mover.lanes import Lane, Lanes
 from mover.repository.keys import Kind
 from mover.repository.map_store import MapBuilder
 from mover.repository.maps import BLOCK_SIZE, MapEntry
@@ -52,6 +53,22 @@ class Statistics:
     def add(self, other: Statistics) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive blocks to read: at most RANGE_BLOCKS."""
+
+    first: int
+    count: int
+
+
+@dataclass(eq=False, kw_only=True)
+class DiskLane(Lane[Run]):
+    """What is read of one disk, and the map that its blocks belong to."""
+
+    source: DiskSource
+    builder: MapBuilder
 
 
 class BufferPool:
@@ -101,7 +118,7 @@ class Pipeline:
     def __init__(
         self,
         session: Session,
-        lanes: Sequence[Lane],
+        lanes: Sequence[DiskLane],
         *,
         workers: int | None = None,
         buffer_bytes: int = 64 * BLOCK_SIZE,
@@ -114,7 +131,7 @@ class Pipeline:
         in_flight = [lane.source.in_flight for lane in lanes]
         self._reader_count = min(sum(in_flight), max(max(in_flight), buffers // RANGE_BLOCKS))
         self._lanes = Lanes(lanes, self._reader_count or self._worker_count)
-        self._ready: queue.SimpleQueue[tuple[Lane, Run, list[bytearray]] | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[tuple[DiskLane, Run, list[bytearray]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._in_flight: dict[bytes, list[tuple[MapBuilder, int]]] = {}
         self._failure: BaseException | None = None
@@ -184,7 +201,7 @@ class Pipeline:
                 self._ready.put((lane, run, buffers))
             self._lanes.done(lane)
 
-    def _buffers(self, lane: Lane, run: Run) -> list[bytearray]:
+    def _buffers(self, lane: DiskLane, run: Run) -> list[bytearray]:
         buffers = self._pool.take(run.count)
         rest = lane.source.size - (run.first + run.count - 1) * BLOCK_SIZE
         if buffers and rest < BLOCK_SIZE:  # the disk's last, short block
@@ -206,7 +223,7 @@ class Pipeline:
                 self._process(lane, run, self._read_each(lane, run))
             self._lanes.done(lane)
 
-    def _read_each(self, lane: Lane, run: Run) -> Iterator[bytearray]:
+    def _read_each(self, lane: DiskLane, run: Run) -> Iterator[bytearray]:
         """The run's blocks, a few read when the first of them is asked for: what was just given back is still in the cache."""
         end = run.first + run.count
         for first in range(run.first, end, CACHED_BLOCKS):
@@ -215,7 +232,7 @@ class Pipeline:
                 lane.source.read_into(first * BLOCK_SIZE, buffers)
             yield from buffers
 
-    def _process(self, lane: Lane, run: Run, buffers: Iterable[bytearray]) -> None:
+    def _process(self, lane: DiskLane, run: Run, buffers: Iterable[bytearray]) -> None:
         """Take the blocks of a run to where they are resolved."""
         builder = lane.builder
         counted = Statistics()

@@ -29,31 +29,31 @@ class RestorePlan:
     fetch_calls: int = 0
     rate: float = 0.0
 
-    def seconds(self, bytes_a_second: float = 0.0, calls_a_second: float = 0.0) -> float:
-        """Expected, at this rate and within these limits of the target's; 0.0: a limit that is not known."""
-        amounts = (
-            (self.write, self.rate),
-            (self.write, bytes_a_second),
-            (self.write_calls, calls_a_second),
-        )
+    def fetch_seconds(self) -> float:
+        return self.write / self.rate if self.rate > 0 else 0.0
+
+    def write_seconds(self, bytes_a_second: float, calls_a_second: float) -> float:
+        """At least, within these limits of the target's; 0.0: a limit that is not known."""
+        amounts = ((self.write, bytes_a_second), (self.write_calls, calls_a_second))
         return max((amount / limit for amount, limit in amounts if limit > 0), default=0.0)
 
 
-def plan(restore: Restore, progress: Progress, at_once: int, most: int) -> RestorePlan:
-    """`at_once`, `most`: of the target, see `DiskTarget`. Nothing is written; the point is not held."""
-    found = RestorePlan(restore.size)
+def plan(restore: Restore, number: int, progress: Progress, at_once: int, most: int) -> RestorePlan:
+    """Of disk `number`. `at_once`, `most`: of the target, see `DiskTarget`. Nothing is written; the point is not held."""
+    disk = restore.disk(number)
+    found = RestorePlan(disk.size)
     sample: list[list[Want]] = []
     chosen = random.Random(1)  # noqa: S311 - a sample, not a secret
-    progress.stage("plan", restore.size)
-    for step in steps(restore.reader()):
+    progress.stage("plan", disk.size)
+    for step in steps(disk.reader()):
         restore.check(found.zero + found.write)
         if isinstance(step, Zeros):
-            found.zero += min(step.end * BLOCK_SIZE, restore.size) - step.start * BLOCK_SIZE
+            found.zero += min(step.end * BLOCK_SIZE, disk.size) - step.start * BLOCK_SIZE
             continue
-        blocks = ((at * BLOCK_SIZE, restore.block_size(at), at) for want in in_disk_order(step) for at in want.blocks)
+        blocks = ((at * BLOCK_SIZE, disk.block_size(at), at) for want in in_disk_order(step) for at in want.blocks)
         for _, parts in joined(blocks, most):
             found.write_calls += 1
-            found.write += sum(restore.block_size(at) for at in parts)
+            found.write += sum(disk.block_size(at) for at in parts)
         found.fetch_calls += 1
         found.fetch += length_of(step)
         if len(sample) < SAMPLE:
@@ -61,5 +61,5 @@ def plan(restore: Restore, progress: Progress, at_once: int, most: int) -> Resto
         elif (place := chosen.randrange(found.fetch_calls)) < SAMPLE:
             sample[place] = step
     progress.stage("measure", 0)
-    found.rate = restore.sample(sample, at_once)
+    found.rate = restore.sample(disk, sample, at_once)
     return found

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -34,27 +36,14 @@ def run(work: Work, payload: RestorePayload) -> None:
     paths = [place for place in places.values() if isinstance(place, str)]
     if payload.document is not None and any(_collide(payload.document, path) for path in paths):
         raise UsageError("the document's file is a disk's", payload.document, "name another file for it")
-    settings, progress = RestoreSettings(verify=payload.verify), work.reporter.progress
-    restores = {number: Restore(repository, point, number, settings, progress, work.cancelled) for number in places}
-    _look(
-        work,
-        payload,
-        [(place, restores[number].size) for number, place in places.items() if not isinstance(place, str)],
-    )
-    document = Document.of(repository, point, payload.document) if payload.document is not None else None
-    totals: dict[str, float] = {}
-    for number, place in places.items():
-        restore = restores[number]
-        if payload.dry_run:
-            figures = _plan(work, restore, place)
-        else:
-            figures, shown = _restore(work, payload, restore, place)
-            work.outcome.details |= {f"disk {number}": shown} if payload.what == "vm" else {}
-        for name, value in figures.items():
-            totals[name] = totals.get(name, 0.0) + value
-    work.outcome.statistics = totals
+    restore = Restore(repository, point, RestoreSettings(verify=payload.verify), work.reporter.progress, work.cancelled)
+    sizes = {number: restore.disk(number).size for number in places}
+    _look(work, payload, [(place, sizes[number]) for number, place in places.items() if not isinstance(place, str)])
     if payload.dry_run:
+        work.outcome.statistics = _plan(work, restore, places)
         return
+    document = Document.of(repository, point, payload.document) if payload.document is not None else None
+    _restore(work, payload, restore, places, sizes)
     if document is not None:
         document.write()
     elif payload.what == "vm" and NAME in point.header.documents:
@@ -81,20 +70,26 @@ def _look(work: Work, payload: RestorePayload, urls: list[tuple[Secret, int]]) -
             blob.close()
 
 
-def _restore(work: Work, payload: RestorePayload, restore: Restore, place: Place) -> tuple[dict[str, float], str]:
-    """(what was done, where)"""
-    target = _open(work, payload, restore.size, place)
-    try:
-        result = restore.run(target)
-        if target.existed:
-            work.reporter.say(f"{target.path} was there already and holds the disk, byte for byte")
-    finally:
-        target.close()
-    figures = asdict(result)
-    work.outcome.notes += figures.pop("notes")
-    if not isinstance(target, FileTarget):
-        figures["target_requests"] = target.blob.requests
-    return {name: float(value) for name, value in figures.items()}, target.path
+def _restore(
+    work: Work, payload: RestorePayload, restore: Restore, places: Mapping[int, Place], sizes: Mapping[int, int]
+) -> None:
+    with ExitStack() as opened:
+        targets: dict[int, FileTarget | PageBlobTarget] = {}
+        for number, place in places.items():
+            targets[number] = _open(work, payload, sizes[number], place)
+            opened.callback(targets[number].close)
+        results = restore.run(targets)
+        totals = Counter[str]()
+        for number, target in targets.items():
+            if target.existed:
+                work.reporter.say(f"{target.path} was there already and holds the disk, byte for byte")
+            if payload.what == "vm":
+                work.outcome.details[f"disk {number}"] = target.path
+            totals.update(asdict(results[number]))
+            if not isinstance(target, FileTarget):
+                totals["target_requests"] += target.blob.requests
+    work.outcome.notes += restore.notes
+    work.outcome.statistics = {name: float(value) for name, value in totals.items()}
 
 
 def _open(work: Work, payload: RestorePayload, size: int, place: Place) -> FileTarget | PageBlobTarget:
@@ -106,18 +101,24 @@ def _open(work: Work, payload: RestorePayload, size: int, place: Place) -> FileT
     return PageBlobTarget(work.page_blob(place), size, in_place=payload.in_place, as_vhd=as_vhd)
 
 
-def _plan(work: Work, restore: Restore, place: Place) -> dict[str, float]:
+def _plan(work: Work, restore: Restore, places: Mapping[int, Place]) -> dict[str, float]:
+    """Of all disks: fetching is one after the other on this machine, while each page blob has limits of its own."""
     from mover.restore_plan import plan
 
     kind: type[FileTarget] | type[PageBlobTarget] = FileTarget
     limits = (0.0, 0.0)
-    if not isinstance(place, str):
+    if not all(isinstance(place, str) for place in places.values()):
         from mover.disk.page_target import BYTES_A_SECOND, CALLS_A_SECOND, PageBlobTarget
 
         kind, limits = PageBlobTarget, (BYTES_A_SECOND, CALLS_A_SECOND)
-    found = plan(restore, work.reporter.progress, kind.at_once, kind.most)
-    figures = {name: float(value) for name, value in asdict(found).items() if name != "rate"}
-    return figures | {"fetch_seconds": found.seconds(), "seconds": found.seconds(*limits)}
+    plans = [plan(restore, number, work.reporter.progress, kind.at_once, kind.most) for number in places]
+    totals = Counter[str]()
+    for one in plans:
+        totals.update(asdict(one))
+    del totals["rate"]
+    fetching = sum(one.fetch_seconds() for one in plans)
+    seconds = max(fetching, *(one.write_seconds(*limits) for one in plans))
+    return {name: float(value) for name, value in totals.items()} | {"fetch_seconds": fetching, "seconds": seconds}
 
 
 def _places(point: Point, payload: RestorePayload) -> Mapping[int, Place]:

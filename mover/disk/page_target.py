@@ -57,6 +57,7 @@ class PageBlobTarget:
     blob may be larger than the disk: what lies behind stays zero."""
 
     at_once, most = 8, MOST
+    remote = True
 
     def __init__(self, blob: PageBlob, size: int, *, in_place: bool = False, as_vhd: bool = False) -> None:
         self.blob = blob

@@ -37,7 +37,8 @@ class DiskTarget(Protocol):
     `compare`: what is there may be right already, so the restore reads before it writes; otherwise all of it reads as zeros.
     `existed`: it was there before and is only looked at: whoever wants to change a byte of it gets TargetError.
     `unguarded`: nothing keeps another restore from writing it at the same time, so what was written is always verified.
-    `at_once`: fetches and writes worth having on their way at a time. `most`: bytes of one write, neighbouring blocks together.
+    `remote`: it has limits of its own, and is written beside other disks'. `at_once`: fetches and writes worth having on their way
+    at a time. `most`: bytes of one write, neighbouring blocks together.
     """
 
     path: str
@@ -45,6 +46,7 @@ class DiskTarget(Protocol):
     compare: bool
     existed: bool
     unguarded: bool
+    remote: bool
     at_once: int
     most: int
 
@@ -72,7 +74,7 @@ class FileTarget:
     """See `DiskTarget`: a file or a block device of at least `size` bytes."""
 
     at_once, most = 4, BLOCK_SIZE
-    unguarded = False
+    unguarded = remote = False
 
     def __init__(self, path: str, size: int, *, in_place: bool = False, as_vhd: bool = False) -> None:
         self.path = path

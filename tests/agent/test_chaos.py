@@ -141,9 +141,9 @@ def chaos(
     assert points.keys() == hashes.keys(), "each job made one restore point"
     for job, point in points.items():
         out = folder / "restored.img"
-        restore = Restore(opened.repository, point, 0, RestoreSettings(), Progress(SYSTEM))
-        target = FileTarget(str(out), restore.size)
-        restore.run(target)
+        restore = Restore(opened.repository, point, RestoreSettings(), Progress(SYSTEM))
+        target = FileTarget(str(out), restore.disk(0).size)
+        restore.run({0: target})
         target.close()
         assert hashlib.sha256(out.read_bytes()).hexdigest() == hashes[job]
         out.unlink()

@@ -50,8 +50,8 @@ class Saved:
         """(the result, requests to the target)"""
         target = PageBlobTarget(open_blob(url, clock), self.disk.size, **options)
         try:
-            job = Restore(self.repository, self.point, 0, RestoreSettings(verify=True), quiet())
-            return job.run(target), target.blob.requests
+            job = Restore(self.repository, self.point, RestoreSettings(verify=True), quiet())
+            return job.run({0: target})[0], target.blob.requests
         finally:
             target.close()
 

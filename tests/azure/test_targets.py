@@ -219,8 +219,8 @@ def test_a_restore_over_any_state_of_an_unfinished_target_is_the_disk(
                 left.write(low + at, part[at : at + MIB])
         left.close()
         target = place.open(number)
-        job = Restore(repository, point, 0, RestoreSettings(verify=True), quiet())
-        done = job.run(target)
+        job = Restore(repository, point, RestoreSettings(verify=True), quiet())
+        done = job.run({0: target})[0]
         target.close()
         assert place.content(number) == disk.data
         assert done.verified == SIZE

@@ -105,10 +105,10 @@ def fingerprint(path: Path) -> str:
 
 
 def restored(repository: Repository, point: Point, disk: int, path: Path) -> str:
-    job = Restore(repository, point, disk, RestoreSettings(), Progress(SYSTEM))
-    target = FileTarget(str(path), job.size)
+    job = Restore(repository, point, RestoreSettings(), Progress(SYSTEM))
+    target = FileTarget(str(path), job.disk(disk).size)
     try:
-        job.run(target)
+        job.run({disk: target})
     finally:
         target.close()
     return fingerprint(path)

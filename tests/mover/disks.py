@@ -101,9 +101,9 @@ def checkpointed(repository: Repository, *covered: int) -> bool:
 
 
 def restore(repository: Repository, point: str, path: str, disk: int = 0, **target: bool) -> RestoreResult:
-    job = Restore(repository, repository.find_point(point), disk, RestoreSettings(verify=True), quiet(repository.clock))
-    opened = FileTarget(path, job.size, **target)
+    job = Restore(repository, repository.find_point(point), RestoreSettings(verify=True), quiet(repository.clock))
+    opened = FileTarget(path, job.disk(disk).size, **target)
     try:
-        return job.run(opened)
+        return job.run({disk: opened})[disk]
     finally:
         opened.close()

@@ -56,9 +56,9 @@ def main(promise: int) -> None:
         ranges = tuple((block * MIB + 4096, 512) for block in changed)
         point, _ = back_up("incremental", ChangeMap(disk="disk", size=SIZE, snapshot="s2", base="s1", ranges=ranges))
         started = SYSTEM.monotonic()
-        restore = Restore(repository, repository.find_point(point), 0, RestoreSettings(), Progress(SYSTEM))
-        target = FileTarget(out, restore.size)
-        print(f"restore: {restore.run(target)}, {SYSTEM.monotonic() - started:.1f} s")
+        restore = Restore(repository, repository.find_point(point), RestoreSettings(), Progress(SYSTEM))
+        target = FileTarget(out, restore.disk(0).size)
+        print(f"restore: {restore.run({0: target})}, {SYSTEM.monotonic() - started:.1f} s")
         with open(path, "rb") as one, open(out, "rb") as two:
             for block in sorted({*islands, *changed}):
                 one.seek(block * MIB)

@@ -65,8 +65,8 @@ def main() -> None:
         result = Backup(repository, request, settings, progress).run()
         say("done", result.point, int(result.resumed), result.statistics.read)
     else:
-        restore = Restore(repository, repository.find_point(first), 0, RestoreSettings(), progress)
-        restored = restore.run(LoudTarget(second, restore.size))
+        restore = Restore(repository, repository.find_point(first), RestoreSettings(), progress)
+        restored = restore.run({0: LoudTarget(second, restore.disk(0).size)})[0]
         say("done", restored.written, restored.equal)
 
 

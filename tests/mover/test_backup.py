@@ -330,34 +330,6 @@ def test_a_crash_keeps_what_a_checkpoint_has_of_each_disk(repository: Repository
         assert (tmp_path / disk.name).read_bytes() == disk.data
 
 
-# -- disks side by side
-
-
-def test_a_disk_that_does_not_answer_holds_up_no_other(repository: Repository, tmp_path: Path) -> None:
-    slow, *others = disks = [disk_with(list(range(48)), 48 * MIB, seed=k, name=f"d{k}") for k in range(3)]
-
-    def on_read(offset: int) -> None:
-        if offset >= 8 * MIB:
-            while any(len(disk.reads) < 48 for disk in others):
-                threading.Event().wait(0.01)
-
-    slow.on_read = on_read
-    result = back_up(repository, "one", *disks)
-    for number, disk in enumerate(disks):
-        restore(repository, result.point, str(tmp_path / disk.name), number)
-        assert (tmp_path / disk.name).read_bytes() == disk.data
-
-
-def test_what_two_disks_have_alike_is_stored_once_though_both_are_read_at_a_time(repository: Repository) -> None:
-    disks = [disk_with(list(range(40)), name=f"d{k}") for k in range(2)]
-    meet = threading.Barrier(2, timeout=60)
-    for disk in disks:
-        disk.in_flight = 1
-        disk.on_read = lambda offset: None if offset else meet.wait() and None
-    done = back_up(repository, "one", *disks).statistics
-    assert done.new == done.deduplicated == disks[0].size
-
-
 def test_cancel_leaves_no_point_and_resumes(repository: Repository) -> None:
     disk = disk_with(list(range(BLOCKS)))
     disk.source = "same"

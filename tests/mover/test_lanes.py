@@ -4,28 +4,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mover.lanes import QUEUED, Lane, Lanes, Run
+from mover.lanes import QUEUED, Lane, Lanes
 
 READERS = 3
 
 
-def lanes_of(sizes: list[int]) -> list[Lane]:
-    nothing: Any = None
-    return [Lane(nothing, nothing, (Run(k, 1) for k in range(size))) for size in sizes]
+def lanes_of(sizes: list[int]) -> list[Lane[int]]:
+    return [Lane(iter(range(size))) for size in sizes]
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=5), st.data())
 def test_every_run_is_read_once_in_its_order_and_each_lane_has_its_share(sizes: list[int], data: st.DataObject) -> None:
     made = lanes_of(sizes)
     lanes = Lanes(made, READERS)
-    taken: dict[Lane, list[int]] = {lane: [] for lane in made}
-    put: Counter[Lane] = Counter()
-    reading: list[Lane] = []
+    taken: dict[Lane[int], list[int]] = {lane: [] for lane in made}
+    put: Counter[Lane[int]] = Counter()
+    reading: list[Lane[int]] = []
     while sum(map(len, taken.values())) < sum(sizes) or not lanes.all_fed():
         ready = sum(put.values()) - sum(map(len, taken.values()))
         choices = (
@@ -42,7 +40,7 @@ def test_every_run_is_read_once_in_its_order_and_each_lane_has_its_share(sizes: 
             lane, run = found
             waiting = [other for other in made if put[other] > len(taken[other])]
             assert reading.count(lane) == min(reading.count(other) for other in waiting)
-            taken[lane].append(run.first)
+            taken[lane].append(run)
             reading.append(lane)
         elif (hungry := lanes.hungry(0.0)) is not None:
             assert put[hungry] - len(taken[hungry]) < QUEUED * READERS

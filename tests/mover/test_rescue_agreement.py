@@ -69,9 +69,9 @@ class Place:
     def ours(self, name: str, disk: int) -> bytes:
         path = self._fresh()
         point = self.repository.read_point(name)
-        job = Restore(self.repository, point, disk, RestoreSettings(), Progress(SYSTEM))
-        target = FileTarget(str(path), job.size)
-        job.run(target)
+        job = Restore(self.repository, point, RestoreSettings(), Progress(SYSTEM))
+        target = FileTarget(str(path), job.disk(disk).size)
+        job.run({disk: target})
         target.close()
         return sparse(path)
 

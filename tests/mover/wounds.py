@@ -71,7 +71,7 @@ class SparseDisk:
 class SparseTarget:
     """Keeps what a restore writes; like a new file, all of it reads as zeros before."""
 
-    compare = False
+    compare = unguarded = remote = False
     at_once, most = 1, MIB
     path = "memory"
 
@@ -115,7 +115,7 @@ def back_up(
 def restored(repository: Repository, name: str, disk: int) -> Content:
     target = SparseTarget()
     point = repository.read_point(name)
-    Restore(repository, point, disk, RestoreSettings(), Progress(SYSTEM)).run(target)  # type: ignore[arg-type]
+    Restore(repository, point, RestoreSettings(), Progress(SYSTEM)).run({disk: target})  # type: ignore[dict-item]
     return target.blocks
 
 

@@ -19,6 +19,7 @@ from unittest import mock
 
 import mover.backup
 import mover.disk_backup
+import mover.disk_restore
 import mover.keeper
 import mover.pipeline
 import mover.repository.descriptor

@@ -23,6 +23,7 @@ from typing import Any
 
 from mover.backup import Backup, BackupRequest, BackupResult, BackupSettings
 from mover.disk.changes import ChangeMap
+from mover.disk_restore import Task
 from mover.errors import (
     MoverError,
     OwnershipChanged,
@@ -33,6 +34,7 @@ from mover.errors import (
     SessionLost,
     StoreUnavailable,
 )
+from mover.lanes import Lane
 from mover.progress import Progress
 from mover.repository import packlist, record
 from mover.repository.collector_state import CollectorState, read_state
@@ -137,7 +139,7 @@ class WorldDisk:
 class WorldTarget:
     """A disk to restore to."""
 
-    compare = False
+    compare = unguarded = remote = False
     at_once, most = 1, BLOCK
     path = "memory"
 
@@ -166,11 +168,11 @@ class WorldProgress(Progress):
 class InlineRestore(Restore):
     """`Restore` without its pool."""
 
-    def _carry_out(self, tasks: Iterator[Callable[[], None]], at_once: int) -> None:
-        self._handled = 0
-        for task in tasks:
-            task()
-            self._check()
+    def _carry_out(self, lanes: list[Lane[Task]], at_once: int) -> None:
+        for lane in lanes:
+            for task in lane.runs:
+                task()
+                self.check(self._work.handled)
 
 
 assert hasattr(Restore, "_carry_out"), "what it overrides has another name: a restore would be on threads of its own"
@@ -327,10 +329,10 @@ class World:
 
         def work() -> bytearray:
             restore = InlineRestore(
-                repository, repository.read_point(point), 0, RestoreSettings(), WorldProgress(clock, process)
+                repository, repository.read_point(point), RestoreSettings(), WorldProgress(clock, process)
             )
-            target = WorldTarget(restore.size)
-            restore.run(target)  # type: ignore[arg-type]
+            target = WorldTarget(restore.disk(0).size)
+            restore.run({0: target})  # type: ignore[dict-item]
             return target.data
 
         return self.baton.spawn(process, process.name, work)
