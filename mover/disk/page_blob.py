@@ -71,6 +71,7 @@ class PageBlob:
         return page_ranges(self._list, self.where, length, self.patience, fields, headers)
 
     def _list(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
+        self.patience.check(self.where)  # a long list is many answers
         query = urlencode(self.version | dict(fields), quote_via=quote)
         return self.once(lambda: self.pages.read_url(self.where, f"{self.where}?{query}", headers))
 

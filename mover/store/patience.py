@@ -64,6 +64,11 @@ class Patience:
             except StoreUnavailable as error:
                 pause(error)
 
+    def check(self, name: str) -> None:
+        """Cancelled when that has come."""
+        if self._cancel.is_set():
+            raise Cancelled("stopped while asking the store", name)
+
     def wait(self, name: str, seconds: float) -> None:
         """Cancelled when that comes meanwhile."""
         if self._clock.wait(self._cancel, seconds):

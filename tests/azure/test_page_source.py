@@ -18,10 +18,12 @@ from mover.backup import BackupSettings
 from mover.disk import page_ranges as page_ranges_module
 from mover.disk import vhd
 from mover.disk.changes import Changes
+from mover.disk.page_blob import PageBlob
 from mover.disk.page_source import MOST_RANGES, PageBlobSource
-from mover.errors import SasExpired, SourceChanged, SourceError, StoreError, StoreUnavailable
+from mover.errors import Cancelled, SasExpired, SourceChanged, SourceError, StoreError, StoreUnavailable
 from mover.repository.repository import Repository
 from mover.store.memory import MemoryStore
+from mover.store.patience import Patience
 from tests.agent.conftest import Place
 from tests.agent.rig import Rig
 from tests.azure.conftest import MIB, BlobDisk, open_blob
@@ -410,6 +412,27 @@ def test_a_blob_that_changes_while_its_pages_are_listed_is_noticed(page_blob: Bl
     front.faults.append(changed)
     with pytest.raises(SourceChanged):
         list(source.extents())
+    source.close()
+
+
+def test_a_long_list_can_be_cancelled(page_blob: BlobDisk, front: Front) -> None:
+    for at in range(12):
+        page_blob.write(at * MIB, RNG.randbytes(512))
+    front.results = 2
+    cancel = threading.Event()
+
+    def cancelled(request: Request, _: Front) -> Reply | None:
+        if request.fields.get("marker"):
+            cancel.set()
+        return None
+
+    clock = ManualClock()
+    source = PageBlobSource(PageBlob(page_blob.url(), clock=clock, patience=Patience(clock, cancel=cancel)))
+    front.faults.append(cancelled)
+    front.log.clear()
+    with pytest.raises(Cancelled):
+        list(source.extents())
+    assert len(front.log) == 2
     source.close()
 
 
