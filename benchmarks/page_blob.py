@@ -360,6 +360,32 @@ def child_ours(url: str) -> None:
     source.close()
 
 
+class Azurish(BaseHTTPRequestHandler):
+    """What the servers of this file have in common."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        kept = {"x-ms-blob-type": "PageBlob", "ETag": '"1"', "x-ms-request-id": "1", "Content-Length": str(len(body))}
+        for name, value in (kept | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def serve(handler: type[Azurish]) -> None:
+    """For ever; the port is printed."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
 def child_fragments() -> None:
     """A blob of 1 TiB: 200,000 pages of 4 KiB scattered over it; in its second state 20,000 of them have changed."""
     import random
@@ -368,13 +394,7 @@ def child_fragments() -> None:
     places = sorted(random.Random(1).sample(range(size // 4096), 200_000))
     changed = set(random.Random(2).sample(places, 20_000))
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+    class Handler(Azurish):
         def do_HEAD(self) -> None:
             self.answer(200, b"", {"Content-Length": str(size)})
 
@@ -405,23 +425,12 @@ def child_fragments() -> None:
             marker = str(skip + results) if len(found) > skip + results else ""
             self.answer(200, f"<PageList>{text}<NextMarker>{marker}</NextMarker></PageList>".encode(), {})
 
-        def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            kept = {"x-ms-blob-type": "PageBlob", "ETag": '"1"', "Content-Length": str(len(body))} | headers
-            for name, value in kept.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
     def bisect(places: list[int], offset: int) -> int:
         import bisect
 
         return bisect.bisect_left(places, -(-offset // 4096))
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    print(server.server_port, flush=True)
-    server.serve_forever()
+    serve(Handler)
 
 
 def child_limits(image: str) -> None:
@@ -438,13 +447,7 @@ def child_limits(image: str) -> None:
             until = free[path] = max(time.monotonic(), free.get(path, 0.0)) + size / LIMIT
         time.sleep(max(0.0, until - time.monotonic()))
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+    class Handler(Azurish):
         def do_HEAD(self) -> None:
             self.answer(200, b"", {"Content-Length": str(LIMITED)})
 
@@ -469,23 +472,7 @@ def child_limits(image: str) -> None:
             is_ok = "comp=metadata" in self.path or said in ("renew", "release")
             self.answer(200 if is_ok else 201, b"", {})
 
-        def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            kept = {
-                "x-ms-blob-type": "PageBlob",
-                "ETag": '"1"',
-                "x-ms-request-id": "1",
-                "Content-Length": str(len(body)),
-            }
-            for name, value in (kept | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    print(server.server_port, flush=True)
-    server.serve_forever()
+    serve(Handler)
 
 
 def make_image(image: Path, mib: int) -> None:
