@@ -69,6 +69,11 @@ class Daemon:
         self._tidied_at = clock.monotonic() - TIDY_SECONDS + FIRST_TIDY
         self._codes: list[int] = []
         self._is_ready = False
+        self._draining = threading.Event()
+
+    def drain(self) -> None:
+        """Take no more commands, and end when those that run are done."""
+        self._draining.set()
 
     def _noted(self, logger: object, name: str, event: MutableMapping[str, Any]) -> Any:
         """The one redaction of the log; what passed it is kept for a support bundle."""
@@ -124,6 +129,7 @@ class Daemon:
             beat=self._watchdog.beat,
             redact=self._redactor.message,
             forget=self._forget,
+            draining=self._draining,
         )
 
     def _admit(self, message: Message, queue: str) -> Command:
@@ -198,7 +204,7 @@ class Daemon:
     def _get_ready(self) -> bool:
         """Queues there, state store reachable, and said so; asked again until then. False: told to stop before."""
         wait = FIRST_WAIT
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._draining.is_set():
             try:
                 for queue in (
                     self._queues.commands,
@@ -226,6 +232,8 @@ class Daemon:
             except (QueueUnavailable, StoreUnavailable) as error:
                 self._state = "recovering"
                 self._log.warning("not ready: a service does not answer", what=error.what, value=error.value)
+                if self._notify is not None:  # the unit's TimeoutStartSec is for hangs
+                    self._notify(f"EXTEND_TIMEOUT_USEC={int((wait + 60.0 + self._config['queue.patience']) * 1e6)}")
                 self._clock.wait(self._stop, wait)
                 wait = min(60.0, wait * 2)
         return False

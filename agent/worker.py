@@ -73,7 +73,8 @@ class Queues:
 
 
 class Worker:
-    """`stop` of the settings ends the loops, and the jobs that are going on, in good order."""
+    """`cancel` of the settings ends the loops, and the jobs that are going on, in good order; `draining` takes no more commands,
+    and lets those that run go on."""
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class Worker:
         beat: Callable[[str], None] = lambda who: None,
         redact: Callable[[Any], Any] = lambda message: message,
         forget: Callable[[Message], None] = lambda message: None,
+        draining: threading.Event | None = None,
     ) -> None:
         self._queues = queues
         self._jobs = jobs
@@ -109,6 +111,7 @@ class Worker:
         self._lock = threading.Lock()
         self._defects: dict[str, int] = {}  # by message
         self._shown = threading.Event()
+        self._draining = draining or threading.Event()
         self.idle_since = self._clock.monotonic()
 
     # -- loops
@@ -116,7 +119,7 @@ class Worker:
     def serve(self, who: str, *, once: bool = False) -> int:
         """Take and carry out commands until stopped: 0. With `once` until one has got its answer: that answer's exit code."""
         pace = Pace(shortest=self.limits.shortest, longest=self.limits.longest)
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._draining.is_set():
             self._beat(who)
             delivery = self._take(self._queues.commands)
             if delivery is None:
@@ -144,7 +147,9 @@ class Worker:
     def _wait_for_work(self, seconds: float) -> None:
         """So long at most; less when a message was shown that somebody waits for."""
         until = self._clock.monotonic() + seconds
-        while (left := until - self._clock.monotonic()) > 0 and not self._shown.is_set():
+        while (
+            (left := until - self._clock.monotonic()) > 0 and not self._shown.is_set() and not self._draining.is_set()
+        ):
             if self._clock.wait(self._stop, min(left, self.limits.control)):
                 return
         self._shown.clear()
