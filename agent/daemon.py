@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`data-mover-agent`: arguments, configuration, signals. What the process does is `agent.process`'.
 
-SIGTERM and SIGINT end it in good order, within worker.stop seconds; a second one ends it at once. SIGUSR1 ends it when what it works
-on is done: an upgrade asks for that. SIGHUP reads the configuration anew. A process that is ended at once loses nothing: its lease
-and its message lapse, and another worker goes on.
+SIGTERM and SIGINT end it in good order, within worker.stop seconds; a second one ends it at once. SIGUSR1 ends it when what it
+works on is done: an upgrade asks for that. SIGHUP reads the configuration anew. A process that is ended at once loses nothing: its
+lease and its message lapse, and another worker goes on.
 """
 
 from __future__ import annotations

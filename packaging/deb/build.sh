@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 
 git -C "$source" archive --prefix=tree/ HEAD | tar -x -C "$work"
 tree=$work/tree
-base=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$tree/pyproject.toml")
+base=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$tree/pyproject.toml" | head -n 1)
 # shellcheck source=/dev/null
 distribution=$(. /etc/os-release && echo "$ID$VERSION_ID")
 version="$base+$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$(git -C "$source" rev-parse --short=9 HEAD)~$distribution"
