@@ -48,7 +48,8 @@ CFLAGS="-ffile-prefix-map=$work=." pip install --require-hashes --no-build-isola
     --target "$lib" -r "$locks/systemd.txt"
 pip install --no-deps --no-build-isolation --no-compile --target "$work/ours" "$tree"
 cp -r "$work/ours/." "$lib/"
-rm -rf "$lib/bin" # programs of others, and ours: the launcher is theirs
+find "$lib" -name RECORD -exec sed -i '\|^\(\.\./\)*bin/|d' {} + # programs of others name this build's folder: they are left out
+rm -rf "$lib/bin"
 find "$lib" -path '*.dist-info/*' \( -name direct_url.json -o -name REQUESTED -o -name RECORD -path '*/data_mover-*' \) -delete
 "$work/venv/bin/python" "$here/bill.py" "$lib" "$locks/systemd.txt" "$version" "$stage/usr/share/doc/data-mover"
 $python -m compileall -q -s "$stage" -p / --invalidation-mode unchecked-hash "$lib" >/dev/null || true # templates of others are no Python
