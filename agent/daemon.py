@@ -23,6 +23,7 @@ from agent.errors import EXIT_STOPPED
 from agent.figures import parse_size
 from agent.parser import Parser
 from agent.process import Daemon
+from agent.signing import load_public
 from mover.errors import MoverError, UsageError
 
 
@@ -30,6 +31,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="data-mover-agent", description="Carries out the commands of a queue until it is stopped.")
     parser.add_argument("--config", metavar="FILE", help="TOML; every option is explained in docs/configuration.md")
     parser.add_argument("--check", action="store_true", help="look at the configuration and what it names, and end")
+    parser.add_argument("--syntax", action="store_true", help="read the configuration, contact nothing, and end")
     parser.add_argument("--print-config", action="store_true", help="print a configuration with every option explained")
     parser.add_argument("--queue", metavar="WHERE", help="queue.service; else DATA_MOVER_QUEUE")
     parser.add_argument(
@@ -58,12 +60,18 @@ def _run(argv: Sequence[str]) -> int:
         print(configuration.default_text(), end="")
         return 0
 
+    environ = with_credentials(os.environ)
+
     def load() -> Config:
-        return configuration.load(arguments.config, os.environ, _overrides(arguments))
+        return configuration.load(arguments.config, environ, _overrides(arguments))
 
     config = load()
+    if arguments.syntax:
+        for text in config["trust.appliance_keys"]:
+            load_public(text)
+        return 0
     stop = threading.Event()
-    daemon = Daemon(config, os.environ, stop)
+    daemon = Daemon(config, environ, stop)
     if arguments.check:
         return daemon.check()
 
@@ -105,6 +113,17 @@ def _signals(handlers: Mapping[int, Callable[[], None]]) -> Iterator[None]:
         os.close(told)  # the thread reads the end
         thread.join()
         os.close(heard)
+
+
+def with_credentials(environ: Mapping[str, str]) -> dict[str, str]:
+    """With the unit's credentials: a file whose name ends in DATA_MOVER_SAS is what DATA_MOVER_SAS_FILE names."""
+    found = dict(environ)
+    folder = environ.get("CREDENTIALS_DIRECTORY", "")
+    for name in sorted(os.listdir(folder)) if folder and os.path.isdir(folder) else ():
+        _, separator, rest = name.partition("DATA_MOVER_")
+        if separator:
+            found.setdefault(f"{separator}{rest}_FILE", os.path.join(folder, name))
+    return found
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -397,6 +397,17 @@ class Heartbeat(_AnyEvent, frozen=True, kw_only=True, tag="heartbeat"):
     jobs: tuple[str, ...] = ()
 
 
+class Failed(_AnyEvent, frozen=True, kw_only=True, tag="failed"):
+    """A VM that was to be a worker is none, and no worker's word follows: `step` (settings, download, install, configure, start)
+    failed. `worker`: its name, or the host's; `lines`: the last of what was said."""
+
+    worker: str
+    step: str
+    what: Text
+    hint: Text = ""
+    lines: tuple[Text, ...] = ()
+
+
 class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
     """A worker has begun. `delivery` counts how often the queue has given the command out."""
 
@@ -462,7 +473,7 @@ class PoisonEntry(msgspec.Struct, frozen=True, kw_only=True):
     body: msgspec.Raw
 
 
-Event = Ready | Heartbeat | Accepted | ProgressEvent | LogItem | Result
+Event = Ready | Heartbeat | Failed | Accepted | ProgressEvent | LogItem | Result
 
 
 def decode_event(data: bytes) -> Event:

@@ -62,6 +62,8 @@ install -D -m 644 "$tree/packaging/deb/sysusers" "$stage/usr/lib/sysusers.d/data
 install -D -m 644 "$tree/packaging/deb/tmpfiles" "$stage/usr/lib/tmpfiles.d/data-mover.conf"
 install -D -m 644 "$tree/packaging/deb/upgrades" "$stage/etc/apt/apt.conf.d/60data-mover-upgrades"
 install -D -m 644 "$tree/packaging/deb/needrestart" "$stage/etc/needrestart/conf.d/data-mover.conf"
+install -D -m 755 "$tree/cloud-init/first-boot" "$stage/opt/data-mover/share/cloud-init/first-boot"
+install -m 644 "$tree/cloud-init/user-data.tmpl" "$stage/opt/data-mover/share/cloud-init/user-data.tmpl"
 install -D -m 644 "$tree/LICENSE" "$stage/usr/share/doc/data-mover/copyright"
 install -m 644 -t "$stage/usr/share/doc/data-mover" "$tree/README.md" "$tree/CHANGELOG.md"
 cp -r "$tree/docs" "$stage/usr/share/doc/data-mover/docs"
