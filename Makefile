@@ -27,12 +27,12 @@ LOCKED := $(PIP_INSTALL) --require-hashes --no-build-isolation
 EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
 PYTEST := $(BIN)/python -m pytest
-QUICK := not soak and not kill and not bench and not slow
+QUICK := not soak and not kill and not bench and not slow and not boot
 
 .PHONY: help
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: setup demo test test-all bench soak azure-smoke lint lock prove-fresh clean"
+	@echo "targets: setup demo test test-all bench soak azure-smoke boot-test deb lint lock prove-fresh clean"
 
 # --- Setting up. A stamp is newer than the locks it was made from, or its recipe runs again. ---
 
@@ -93,6 +93,16 @@ bench: setup
 .PHONY: azure-smoke
 azure-smoke: setup
 	$(BIN)/python -m tests.azure.smoke
+
+# Empty Debian machines that boot, become workers and live on; needs root.
+.PHONY: boot-test
+boot-test: setup
+	$(PYTEST) -m boot $(PYTEST_ARGS)
+
+# The package for the distribution that this runs on, into dist/.
+.PHONY: deb
+deb:
+	packaging/deb/build.sh
 
 soak: setup
 	$(PYTEST) -m soak -s $(PYTEST_ARGS)

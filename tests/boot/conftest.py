@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine that boots needs around it: the package on a server, Azurite, an appliance."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, Services, generate_account_sas
+
+from agent.appliance import Appliance, QueueNames
+from agent.cloud_init import Rendering, render
+from agent.protocol import Event
+from agent.queue.azure import AzureQueueService
+from mover.clock import SYSTEM
+from mover.store.azure_credentials import Sas
+from mover.store.open import open_store
+from tests.azurite import Azurite
+from tests.boot.machine import HERE, Machine
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if os.getuid() != 0:
+        pytest.skip("it boots a machine, which takes root")
+    folder = tmp_path_factory.mktemp("package")
+    said = subprocess.run(
+        [HERE / "packaging/deb/build.sh", folder], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    return Path(said.split()[-1])
+
+
+class PackageServer:
+    """Serves the package to who has the SAS. `refuse`: answer that status instead; `body`: these bytes."""
+
+    def __init__(self, package: Path) -> None:
+        self.body = package.read_bytes()
+        self.sha256 = hashlib.sha256(self.body).hexdigest()
+        self.refuse = 0
+        self.asked = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                outer.asked += 1
+                status = outer.refuse or (200 if "sig=secret-of-the-package" in self.path else 403)
+                body = outer.body if status == 200 else b""
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/data-mover.deb?sig=secret-of-the-package"
+
+    def __enter__(self) -> PackageServer:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Region:
+    """A queue, a state container and a repository's container in Azurite; an appliance that uses them; rendered user-data."""
+
+    def __init__(self, azurite: Azurite, server: PackageServer) -> None:
+        self.azurite, self.server = azurite, server
+        expiry = datetime.now(UTC) + timedelta(hours=2)
+        self.sas: str = generate_account_sas(
+            azurite.account_name,
+            azurite.account_key,
+            ResourceTypes(service=True, container=True, object=True),
+            AccountSasPermissions(
+                read=True, write=True, delete=True, list=True, add=True, create=True, update=True, process=True
+            ),
+            expiry,
+            services=Services(blob=True, queue=True),
+        )
+        self.container = uuid.uuid4().hex
+        with BlobServiceClient(azurite.blob_url, azurite.account_key, retry_total=0) as service:
+            service.create_container(self.container)
+        self.state_url = f"{azurite.blob_url}/{self.container}/state"
+        self.queue = AzureQueueService(azurite.queue_url, Sas(self.sas))
+        self.state = open_store(self.state_url, {"DATA_MOVER_SAS": self.sas})
+        self.names = QueueNames.of(f"w{self.container[:12]}")
+        self.appliance = Appliance(self.queue, self.state, SYSTEM, names=self.names)
+        self.events: list[Event] = []
+
+    @property
+    def configuration(self) -> str:
+        return (
+            f'[queue]\nservice = "{self.azurite.queue_url}"\nname = "{self.names.commands}"\npoll_longest = 1\n[state]\nurl = "{self.state_url}"\n'
+            '[trust]\nseal_key = "/var/lib/data-mover/seal.pem"\n[worker]\ncheckpoint = 1\n'
+        )
+
+    def user_data(self, **changed: object) -> str:
+        wanted = {
+            "package_url": self.server.url,
+            "package_sha256": self.server.sha256,
+            "configuration": self.configuration,
+            "secrets": {"DATA_MOVER_QUEUE_SAS": self.sas, "DATA_MOVER_SAS": self.sas},
+            "time_limit": 120,
+        }
+        return render(Rendering(**(wanted | changed)))  # type: ignore[arg-type]
+
+    def wait_for(self, wanted: Callable[[Event], bool], machine: Machine, seconds: float = 120) -> Event:
+        """The first event that is wanted; those before it are kept in `events`."""
+        self.queue.queue(self.names.events).ensure()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for event in self.appliance.events():
+                self.events.append(event)
+                if wanted(event):
+                    return event
+            time.sleep(0.1)
+        raise AssertionError(f"it did not come: {self.events[-5:]}\n{machine.console[-3000:]}\n{machine.journal()}")
+
+    def close(self) -> None:
+        self.state.close()
+        self.queue.close()
+
+
+@pytest.fixture
+def region(azurite: Azurite, package: Path) -> Iterator[Region]:
+    with PackageServer(package) as server:
+        made = Region(azurite, server)
+        yield made
+        made.close()
+
+
+Boot = Callable[[str], Machine]
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Iterator[Boot]:
+    """Machines that are removed afterwards, and leave nothing mounted."""
+    made: list[Path] = []
+
+    def start(user_data: str) -> Machine:
+        root = Path(f"/var/tmp/data-mover-boot/machine-{os.getpid()}-{len(made)}")
+        made.append(root)
+        return Machine(root, user_data)
+
+    yield start
+    for root in made:
+        subprocess.run(["rm", "-rf", "--one-file-system", root], check=True)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An empty Debian machine that boots: a tree of mmdebstrap's, started by systemd-nspawn as a VM is by its firmware, with a NoCloud seed.
+
+It shares this machine's network, so that servers of the test are reachable; what it is not: a kernel of its own. Needs root.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+BASES = Path("/var/tmp/data-mover-boot")
+"""Trees are made once and copied: they cost a minute."""
+PACKAGES = (
+    "systemd,systemd-sysv,dbus,cloud-init,unattended-upgrades,udev,iproute2,ca-certificates,netbase,python3,libsystemd0"
+)
+HERE = Path(__file__).resolve().parents[2]
+
+
+def base(suite: str) -> Path:
+    """The tree of a machine that nobody has booted yet."""
+    place = BASES / suite
+    if not place.exists():
+        subprocess.run([HERE / "packaging/apt-install.sh", "mmdebstrap", "systemd-container"], check=True)
+        BASES.mkdir(parents=True, exist_ok=True)
+        proxy = BASES / "apt-proxy"
+        found = subprocess.run(["apt-config", "dump"], capture_output=True, text=True).stdout.splitlines()
+        proxy.write_text("\n".join(line for line in found if "::proxy" in line.lower()) + "\n")
+        half = place.with_suffix(".half")
+        shutil.rmtree(half, ignore_errors=True)
+        words = [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            f"--include={PACKAGES}",
+            f"--aptopt={proxy}",
+            suite,
+            half,
+        ]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        half.rename(place)
+    return place
+
+
+class Machine:
+    """A context manager; within it the machine is booted, and whatever it wrote to its console is in `console`."""
+
+    def __init__(self, root: Path, user_data: str, *, suite: str = "bookworm") -> None:
+        self.root = root
+        subprocess.run(["cp", "-a", "--reflink=auto", base(suite), root], check=True)
+        seed = root / "var/lib/cloud/seed/nocloud"
+        seed.mkdir(parents=True)
+        (seed / "meta-data").write_text("instance-id: worker-1\nlocal-hostname: worker-1\n")
+        (seed / "user-data").write_text(user_data)
+        (root / "etc/cloud/cloud.cfg.d/99-test.cfg").write_text("datasource_list: [ NoCloud, None ]\n")
+        (root / "etc/machine-id").write_text("")
+        shutil.copy("/etc/hosts", root / "etc/hosts")
+        self.console = ""
+        self.booted_at = 0.0
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Machine:
+        words = [
+            "systemd-nspawn",
+            "--quiet",
+            "-D",
+            self.root,
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            "--console=pipe",
+        ]
+        words += [f"--machine=dm-{os.getpid()}"]
+        self.booted_at = time.monotonic()
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._listen, args=(self._process,))
+        self._reader.start()
+        return self
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.console += line
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        assert process is not None
+        if process.poll() is None and (init := self._init()):
+            os.kill(init, signal.SIGRTMIN + 4)  # power off
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        self._reader.join()
+        assert process.stdout is not None
+        process.stdout.close()
+
+    def _init(self) -> int:
+        """The machine's process 1, as this machine numbers it; 0: it is not there."""
+        assert self._process is not None
+        found = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True).stdout.split()
+        return int(found[0]) if found else 0
+
+    def run(self, *words: str, check: bool = True) -> str:
+        """What a command says, run in the machine."""
+        inside = [
+            "nsenter",
+            "--target",
+            str(self._init()),
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--cgroup",
+            "--root",
+            "--wd",
+            "--",
+        ]
+        done = subprocess.run([*inside, *words], capture_output=True, text=True)
+        if check and done.returncode:
+            raise AssertionError(f"{words} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def reboot(self) -> None:
+        """And wait until another process 1 is there."""
+        before = self._init()
+        os.kill(before, signal.SIGRTMIN + 5)
+        deadline = time.monotonic() + 90
+        while self._init() in (0, before):
+            if time.monotonic() > deadline:
+                raise AssertionError("the machine does not come back")
+            time.sleep(0.2)
+
+    def journal(self) -> str:
+        return self.run(
+            "journalctl", "--no-pager", "--lines=60", "--unit=data-mover-agent", "--output=cat", check=False
+        )

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an empty machine to a working worker, and through its life: booted for real, with cloud-init, systemd and the package."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import BlobClient
+
+from agent.protocol import (
+    BackupPayload,
+    Disk,
+    Event,
+    Failed,
+    LogItem,
+    ProgressEvent,
+    Ready,
+    RepositoryReference,
+    RestorePayload,
+    Result,
+    Secret,
+)
+from mover.repository.repository import Repository
+from mover.store.open import open_store
+from tests.boot.conftest import Boot, Region
+from tests.boot.machine import Machine
+
+pytestmark = [pytest.mark.boot, pytest.mark.azurite, pytest.mark.timeout(600)]
+MIB = 1 << 20
+SIZE = 24 * MIB
+
+
+class Disks:
+    """A page blob to back up, and where it is restored."""
+
+    def __init__(self, region: Region, size: int = SIZE) -> None:
+        self.region, self.size = region, size
+        self.data = random.Random(3).randbytes(size)
+        with self.client("disk") as client:
+            client.create_page_blob(size)
+            for at in range(0, size, 4 * MIB):
+                client.upload_page(self.data[at : at + 4 * MIB], at, min(4 * MIB, size - at))
+        self.url = f"{region.azurite.blob_url}/{region.container}/repository"
+        store = open_store(self.url, {"DATA_MOVER_SAS": region.sas})
+        Repository.create(store)
+        store.close()
+        self.repository = RepositoryReference(url=self.url)
+
+    def client(self, name: str) -> BlobClient:
+        server = self.region.azurite
+        return BlobClient(server.blob_url, self.region.container, name, credential=server.account_key, retry_total=0)
+
+    def secret(self, name: str) -> Secret:
+        return Secret(clear=f"{self.region.azurite.blob_url}/{self.region.container}/{name}?{self.region.sas}")
+
+    def back_up(self, job: str) -> None:
+        disk = Disk(name="os", url=self.secret("disk"))
+        payload = BackupPayload(resource="vm1", repository=self.repository, disks=(disk,))
+        self.region.appliance.issue("backup", payload, job=job)
+
+    def restore(self, point: str, name: str) -> None:
+        payload = RestorePayload(repository=self.repository, point=point, url=self.secret(name), verify=True)
+        self.region.appliance.issue("restore", payload, job=f"restore-{uuid.uuid4().hex[:8]}")
+
+    def content(self, name: str) -> bytes:
+        with self.client(name) as client:
+            found: bytes = client.download_blob().readall()
+        return found
+
+
+def is_result(job: str = "") -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, Result) and event.job.startswith(job)
+
+
+def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(region: Region, boot: Boot) -> None:
+    disks = Disks(region)
+    with boot(region.user_data()) as machine:
+        ready = region.wait_for(lambda event: isinstance(event, Ready | Failed), machine)
+        assert isinstance(ready, Ready), ready
+        assert ready.worker.startswith("worker-1")
+        disks.back_up("b1")
+        done = region.wait_for(is_result("b1"), machine)
+        assert isinstance(done, Result)
+        assert done.status == "success", done
+        disks.restore(done.point or "", "restored")
+        assert region.wait_for(is_result("restore"), machine).status == "success"  # type: ignore[union-attr]
+        assert disks.content("restored") == disks.data
+        secrets_are_kept(machine, region)
+
+        # In the middle of a backup it is stopped, and the machine boots anew: the job goes on where it was.
+        slow(machine, "2MiB")
+        with disks.client("disk") as client:
+            client.upload_page(random.Random(4).randbytes(4 * MIB), 0, 4 * MIB)
+            for at in range(4 * MIB, SIZE, 4 * MIB):
+                client.upload_page(random.Random(at).randbytes(4 * MIB), at, 4 * MIB)
+        disks.back_up("b2")
+        region.wait_for(
+            lambda event: isinstance(event, ProgressEvent) and event.job == "b2" and event.done >= 8 * MIB, machine
+        )
+        machine.run("systemctl", "stop", "data-mover-agent")
+        back = region.wait_for(lambda event: isinstance(event, LogItem) and "stopping" in event.message, machine)
+        assert isinstance(back, LogItem)
+        slow(machine, "")
+        machine.reboot()
+        again = region.wait_for(is_result("b2"), machine)
+        assert isinstance(again, Result)
+        assert again.status == "success", again
+        assert again.resumed
+        disks.restore(again.point or "", "restored-2")
+        region.wait_for(is_result("restore"), machine)
+        assert disks.content("restored-2") == disks.content("disk")
+
+
+def slow(machine: Machine, bandwidth: str) -> None:
+    path = machine.root / "etc/data-mover/agent.toml"
+    kept = [line for line in path.read_text().splitlines() if not line.startswith("bandwidth")]
+    path.write_text("\n".join([*kept, f'bandwidth = "{bandwidth}"', ""]))
+    machine.run("systemctl", "kill", "--signal=HUP", "data-mover-agent", check=False)
+
+
+def secrets_are_kept(machine: Machine, region: Region) -> None:
+    """Of mode 0600, in no log."""
+    root = machine.root
+    signature = region.sas.partition("sig=")[2]
+    for path in ("etc/data-mover/secrets/DATA_MOVER_SAS", "var/lib/data-mover-setup/settings.json"):
+        assert (root / path).stat().st_mode & 0o777 == 0o600
+    said = (
+        machine.console + machine.run("journalctl", "--no-pager") + (root / "var/log/cloud-init-output.log").read_text()
+    )
+    said += (root / "var/log/cloud-init.log").read_text()
+    assert "secret-of-the-package" not in said
+    assert signature not in said
+    assert (root / "etc/data-mover/secrets").stat().st_mode & 0o777 == 0o700
+
+
+def failed(region: Region, machine: Machine) -> Failed:
+    event = region.wait_for(lambda event: isinstance(event, Ready | Failed), machine)
+    assert isinstance(event, Failed), event
+    assert "FAILED at" in (machine.root / "var/log/cloud-init-output.log").read_text()
+    assert "sig=" not in repr(event)
+    return event
+
+
+def test_a_wrong_hash_is_told(region: Region, boot: Boot) -> None:
+    with boot(region.user_data(package_sha256="0" * 64)) as machine:
+        event = failed(region, machine)
+        assert event.step == "download"
+        assert region.server.sha256 in event.what
+        assert not (machine.root / "usr/bin/data-mover").exists()
+
+
+def test_an_expired_sas_is_told(region: Region, boot: Boot) -> None:
+    region.server.refuse = 403
+    with boot(region.user_data()) as machine:
+        event = failed(region, machine)
+    assert (event.step, "403" in event.what, "expired" in event.hint) == ("download", True, True)
+    assert region.server.asked == 1
+
+
+def test_a_server_that_never_answers_is_told_in_time(region: Region, boot: Boot) -> None:
+    region.server.refuse = 503
+    with boot(region.user_data(time_limit=60)) as machine:
+        event = failed(region, machine)
+    assert event.step == "download"
+    assert region.server.asked > 2
+
+
+def test_a_bad_configuration_is_told_by_the_worker_that_reads_it(region: Region, boot: Boot) -> None:
+    """The renderer refuses what it can see; a key that is none it cannot."""
+    text = region.configuration.replace("[trust]\n", '[trust]\nappliance_keys = ["/no/such/file.pem"]\n')
+    with boot(region.user_data(configuration=text)) as machine:
+        event = failed(region, machine)
+    assert event.step == "configure"
+    assert "/no/such/file.pem" in " ".join(event.lines)
+
+
+def test_a_queue_that_refuses_the_worker_is_told(region: Region, boot: Boot) -> None:
+    """The daemon cannot be ready: its own words are in the event."""
+    text = region.configuration.replace(f"/{region.container}/", "/no-such-container/")
+    with boot(region.user_data(configuration=text, time_limit=60)) as machine:
+        event = failed(region, machine)
+    assert event.step == "start"
+    assert event.lines
+
+
+def test_a_lock_that_is_held_is_waited_for(region: Region, boot: Boot) -> None:
+    machine = boot(region.user_data())
+    hold = "import fcntl, time\nlock = open('/var/lib/dpkg/lock-frontend', 'w')\nfcntl.lockf(lock, fcntl.LOCK_EX)\ntime.sleep(12)\n"
+    (machine.root / "hold.py").write_text(hold)
+    unit = "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/usr/bin/python3 /hold.py\n[Install]\nWantedBy=sysinit.target\n"
+    (machine.root / "etc/systemd/system/hold.service").write_text(unit)
+    wants = machine.root / "etc/systemd/system/sysinit.target.wants"
+    wants.mkdir(exist_ok=True)
+    (wants / "hold.service").symlink_to("/etc/systemd/system/hold.service")
+    with machine:
+        assert isinstance(region.wait_for(lambda event: isinstance(event, Ready | Failed), machine), Ready)
+        assert "waiting for it" in (machine.root / "var/log/cloud-init-output.log").read_text()
+
+
+def test_an_upgrade_lets_a_busy_worker_end_its_job(region: Region, boot: Boot, package: Path) -> None:
+    disks = Disks(region)
+    text = region.configuration + 'bandwidth = "4MiB"\n'
+    with boot(region.user_data(configuration=text)) as machine:
+        assert isinstance(region.wait_for(lambda event: isinstance(event, Ready | Failed), machine), Ready)
+        before = machine.run("systemctl", "show", "--value", "--property=MainPID", "data-mover-agent").strip()
+        disks.back_up("b1")
+        region.wait_for(lambda event: isinstance(event, ProgressEvent) and event.done >= 4 * MIB, machine)
+        (machine.root / "new.deb").write_bytes(package.read_bytes())
+        machine.run("dpkg", "--force-confold", "--install", "/new.deb")
+        assert machine.run("systemctl", "show", "--value", "--property=MainPID", "data-mover-agent").strip() == before
+        done = region.wait_for(is_result("b1"), machine)
+        assert isinstance(done, Result)
+        assert done.status == "success", done
+        region.wait_for(lambda event: isinstance(event, Ready), machine)
+        after = machine.run("systemctl", "show", "--value", "--property=MainPID", "data-mover-agent").strip()
+        assert after not in ("0", before)
+        disks.restore(done.point or "", "restored")
+        assert region.wait_for(is_result("restore"), machine).status == "success"  # type: ignore[union-attr]
