@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from mover.disk.blocks import Blocks
 from mover.errors import UsageError
-from mover.repository.chunk import BLOCK_SIZE
+
+if TYPE_CHECKING:
+    from mover.disk.blocks import Blocks
 
 
 class Changes(Protocol):
@@ -60,6 +61,9 @@ class ChangeMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ranges: tuple[tuple[int, int], ...] = ()
 
     def blocks(self) -> Blocks:
+        from mover.disk.blocks import Blocks  # a command is read without numpy and the codecs
+        from mover.repository.chunk import BLOCK_SIZE
+
         return Blocks.of_ranges(-(-self.size // BLOCK_SIZE), self.ranges, BLOCK_SIZE)
 
 

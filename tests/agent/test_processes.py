@@ -27,6 +27,7 @@ from agent.opening import Settings
 from agent.protocol import Result, decode_command
 from agent.records import JobRecord
 from mover.clock import SYSTEM
+from mover.disk.target import FileTarget
 from mover.repository import record
 from mover.repository.repository import Repository
 from mover.store.local import LocalStore
@@ -226,18 +227,21 @@ def test_what_a_live_worker_holds_is_not_taken_from_it(big: Place, start: Callab
     assert "j1" in jobs
 
 
-def test_a_restore_that_was_stopped_goes_on_from_what_is_there(small: Place) -> None:
+def test_a_restore_that_was_stopped_goes_on_from_what_is_there(small: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     small.back_up()
     to = small.folder / "restored"
     words = ["restore", "--point", small.point(), "--to", to]
     command = decode_command(small.dm(*words, "--print-command").out.encode())
-    asked: list[int] = []
+    written: list[int] = []
+    write = FileTarget.write
 
-    def cancelled() -> bool:
-        asked.append(1)
-        return len(asked) > 5
+    def counted(target: FileTarget, offset: int, data: bytes) -> None:
+        write(target, offset, data)
+        written.append(offset)
 
-    result = execute(command, Settings(), lambda event: None, cancelled)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileTarget, "write", counted)
+        result = execute(command, Settings(), lambda event: None, lambda: bool(written))
     assert result.status == "cancelled"
     assert result.error is not None
     assert result.error.exit_code == 8

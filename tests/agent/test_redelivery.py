@@ -9,6 +9,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,8 @@ from agent import bundle
 from agent.files import is_free, write_new
 from agent.jobs import HeldJob
 from agent.protocol import BackupPayload, Command, Disk, RepositoryReference, RestorePayload, encode
+from mover.disk_restore import DiskRestore
 from mover.errors import StoreFull, TargetError
-from mover.restore import Restore
 from tests.agent.conftest import MIB, Place, write_image
 from tests.agent.rig import Rig
 
@@ -91,15 +92,15 @@ def test_a_vm_of_which_some_disks_were_restored_when_the_disk_was_full(
     place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payload = restore_of(place, backed_up(place, rig), "vm", "raw")
-    run = Restore.run
+    tasks = DiskRestore.tasks
 
-    def full(restore: Restore, target: object) -> object:
+    def full(restore: DiskRestore, target: Any) -> Any:
         if restore.size < 2 * MIB:
             raise StoreFull("the disk is full", "x")
-        return run(restore, target)  # type: ignore[arg-type]
+        return tasks(restore, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Restore, "run", full)
+        patch.setattr(DiskRestore, "tasks", full)
         rig.appliance.issue("restore", payload, job="r")
         assert rig.worker().serve("w", once=True) == 7
     rig.appliance.issue("restore", payload, job="r")

@@ -103,7 +103,8 @@ class Region:
     @property
     def configuration(self) -> str:
         return (
-            f'[queue]\nservice = "{self.azurite.queue_url}"\nname = "{self.names.commands}"\npoll_longest = 1\n[state]\nurl = "{self.state_url}"\n'
+            f'[queue]\nservice = "{self.azurite.queue_url}"\nname = "{self.names.commands}"\npoll_longest = 1\n'
+            f'[state]\nurl = "{self.state_url}"\n'
             '[trust]\nseal_key = "/var/lib/data-mover/seal.pem"\n[worker]\ncheckpoint = 1\n'
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An empty Debian machine that boots: a tree of mmdebstrap's, started by systemd-nspawn as a VM is by its firmware, with a NoCloud seed.
+"""An empty Debian machine that boots: a tree of mmdebstrap's, started by systemd-nspawn, with a NoCloud seed.
 
 It shares this machine's network, so that servers of the test are reachable; what it is not: a kernel of its own. Needs root.
 """

@@ -100,8 +100,11 @@ def checkpointed(repository: Repository, *covered: int) -> bool:
     return False
 
 
-def restore(repository: Repository, point: str, path: str, disk: int = 0, **target: bool) -> RestoreResult:
-    job = Restore(repository, repository.find_point(point), RestoreSettings(verify=True), quiet(repository.clock))
+def restore(
+    repository: Repository, point: str, path: str, disk: int = 0, *, notes: list[str] | None = None, **target: bool
+) -> RestoreResult:
+    progress = quiet(repository.clock, notes)
+    job = Restore(repository, repository.find_point(point), RestoreSettings(verify=True), progress)
     opened = FileTarget(path, job.disk(disk).size, **target)
     try:
         return job.run({disk: opened})[disk]

@@ -11,18 +11,16 @@ from pathlib import Path
 import pytest
 
 from mover.clock import SYSTEM
-from mover.disk.target import FileTarget
 from mover.errors import AccessDenied
 from mover.repository.names import request_class
 from mover.repository.repository import Repository
-from mover.restore import Restore, RestoreSettings
 from mover.store.azure import AzureBlobStore
 from mover.store.base import Store
 from mover.store.meter import MeterStore
 from mover.store.open import open_store
 from mover.store.retry import RetryStore
 from tests.azurite import Azurite, StaticCredential
-from tests.mover.disks import MIB, MemoryDisk, back_up, quiet
+from tests.mover.disks import MIB, MemoryDisk, back_up, restore
 from tests.mover.store.test_azure import make_container, sas
 
 pytestmark = pytest.mark.azurite
@@ -50,13 +48,10 @@ def full_incremental_restore(writing: Store, reading: Store, folder: Path) -> li
     disk.fill(random.Random(2), [1, 50])
     second = back_up(writer, "two", disk)
     assert second.statistics.new == 2 * MIB
-    reader = Repository.open(reading, password="p")
-    job = Restore(reader, reader.find_point(second.point), RestoreSettings(verify=True), quiet())
-    target = FileTarget(str(folder / "out"), disk.size)
-    job.run({0: target})
-    target.close()
+    notes: list[str] = []
+    restore(Repository.open(reading, password="p"), second.point, str(folder / "out"), notes=notes)
     assert (folder / "out").read_bytes() == disk.data
-    return job.notes
+    return notes
 
 
 def test_a_backup_needs_no_delete_and_a_restore_may_only_read(

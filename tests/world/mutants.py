@@ -14,12 +14,12 @@ from unittest import mock
 
 import msgspec
 
+import mover.disk_restore
 import mover.repository.hold
 import mover.repository.opening
 import mover.repository.reader
 import mover.repository.repository
 import mover.repository.session
-import mover.restore
 from mover.errors import ConditionFailed, LeaseConflict, LeaseLost
 from mover.repository import record
 from mover.repository.collector_state import read_state
@@ -341,7 +341,7 @@ def i8_forwards_are_not_read() -> Iterator[None]:
 
     with (
         _replaced(mover.repository.reader, "recover_chunk", recover),
-        _replaced(mover.restore, "recover_chunk", recover),
+        _replaced(mover.disk_restore, "recover_chunk", recover),
     ):
         yield
 

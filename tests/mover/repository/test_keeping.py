@@ -88,8 +88,9 @@ def test_a_full_repository_can_be_restored_from(tmp_path: Path) -> None:
     source = disk()
     point = back_up(repository, "one", source).point
     store.fails = StoreFull("no space left")
-    result = restore(repository, point, str(tmp_path / "out"))
-    assert "no space left for a hold: the restore point is not held" in result.notes[0]
+    notes: list[str] = []
+    restore(repository, point, str(tmp_path / "out"), notes=notes)
+    assert "no space left for a hold: the restore point is not held" in notes[0]
     assert (tmp_path / "out").read_bytes() == source.data
 
 
