@@ -41,6 +41,12 @@ class Config:
         return "://" in self["queue.service"].removeprefix("sqlite://")
 
     @property
+    def asks_azure(self) -> bool:
+        """Whether the instance metadata service is asked what is announced."""
+        wanted = self["worker.announcements"]
+        return bool(wanted == "yes" or (wanted == "auto" and self.is_azure))
+
+    @property
     def allows_clear_secrets(self) -> bool:
         if self["trust.clear_secrets"] == "auto":
             return not self.is_azure and not self["trust.appliance_keys"]

@@ -75,13 +75,18 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.check:
         return daemon.check()
 
+    def end_within(seconds: float) -> None:
+        stop.set()
+        deadline = threading.Timer(seconds, os._exit, (EXIT_STOPPED,))
+        deadline.daemon = True
+        deadline.start()
+
     def end() -> None:
         if stop.is_set():
             os._exit(EXIT_STOPPED)
-        stop.set()
-        deadline = threading.Timer(daemon.stop_seconds, os._exit, (EXIT_STOPPED,))
-        deadline.daemon = True
-        deadline.start()
+        end_within(daemon.stop_seconds)
+
+    daemon.end_within = end_within
 
     def reload() -> None:
         daemon.reload_with = load

@@ -135,6 +135,7 @@ OPTIONS = (
     Option("worker", "memory", 1 << 30, _size(LEAST_MEMORY), "The most memory that all jobs together may take. A backup that asks for more than its share is refused.", live=True),
     Option("worker", "bandwidth", "", _bandwidth, "Bytes a second to and from repositories, each: 40MiB. Empty: no limit.", live=True),
     Option("worker", "idle_exit", 0.0, _duration(0, WEEK), "After so long without a command the worker ends. 0: never.", live=True),
+    Option("worker", "announcements", "auto", _choice("auto", "yes", "no"), "Whether Azure is asked what it has in mind for this VM (Scheduled Events): before it is taken away or restarted, commands are handed back. auto: with a queue in Azure."),
     Option("worker", "stop", 75.0, _duration(1, 3600), "How long the end of the process may take after SIGTERM; then it ends as it stands, and another worker goes on. Shorter than the unit's TimeoutStopSec.", live=True),
     Option("log", "level", "info", _choice("debug", "info", "warning", "error"), "The least that is logged."),
     Option("log", "format", "auto", _choice("auto", "journal", "console", "json"), "journal: structured entries of the systemd journal. console: for people. json: a line each. auto: the journal under systemd, people on a terminal, JSON elsewhere."),

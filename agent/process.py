@@ -25,6 +25,7 @@ from agent.config import Config
 from agent.envelope import Trust
 from agent.errors import QueueMissing, QueueUnavailable
 from agent.files import is_free, write_new
+from agent.imds import ADDRESS, Announcement, MetadataService, Watch
 from agent.jobs import JobStore
 from agent.kinds.work import Work
 from agent.opening import Settings, open_metered, state_url
@@ -44,6 +45,8 @@ from mover.errors import Cancelled, MoverError, StoreUnavailable
 
 WORKERS_KEPT = timedelta(days=1)
 """After its last word: the record of a worker that did not end in good order."""
+NOTICE_SECONDS, LEAVE_SECONDS, ACKNOWLEDGE_SECONDS = 25.0, 5.0, 5.0
+"""Preempt comes 30 s after it was announced."""
 LOOK_SECONDS, FIRST_WAIT, TIDY_SECONDS, FIRST_TIDY = 1.0, 1.0, 12 * 3600.0, 600.0
 
 
@@ -70,6 +73,8 @@ class Daemon:
         self._codes: list[int] = []
         self._is_ready = False
         self._draining = threading.Event()
+        self.end_within: Callable[[float], None] = lambda seconds: stop.set()
+        self._ending: Announcement | None = None
 
     def drain(self) -> None:
         """Take no more commands, and end when those that run are done."""
@@ -168,7 +173,42 @@ class Daemon:
         """Until stopped. The exit code: 0, or with `once` that of the one command's answer."""
         self._open()
         with self._watchdog:
-            return self._run(once)
+            if not self._config.asks_azure:
+                return self._run(once)
+            service = MetadataService(self._environ.get("DATA_MOVER_METADATA", ADDRESS))
+            self._wait_for_leave(service)
+            with Watch(service, self._clock, self._heard):
+                code = self._run(once)
+            if self._ending is not None:
+                try:
+                    service.acknowledge(self._ending, ACKNOWLEDGE_SECONDS)
+                except (OSError, ValueError):
+                    pass  # then it comes at its time
+            return code
+
+    def _heard(self, announcement: Announcement) -> None:
+        """Azure has something in mind for this VM."""
+        self._log.warning("announced", what=announcement.kind, not_before=announcement.not_before or "now")
+        if announcement.ends:
+            self._ending = announcement
+            self.end_within(min(self.stop_seconds, NOTICE_SECONDS))
+
+    def _wait_for_leave(self, service: MetadataService) -> None:
+        """Until Azure has nothing more in mind that would end this VM: a command taken before would only be handed back."""
+        while not self._stop.is_set():
+            try:
+                if not any(one.ends for one in service.announcements(ACKNOWLEDGE_SECONDS)):
+                    return
+            except (OSError, ValueError):
+                return
+            self._log.warning("no command is taken: this VM will be taken away or restarted")
+            self._extend(LEAVE_SECONDS)
+            self._clock.wait(self._stop, LEAVE_SECONDS)
+
+    def _extend(self, seconds: float) -> None:
+        """The unit's TimeoutStartSec is for hangs: this start takes so much longer."""
+        if self._notify is not None:
+            self._notify(f"EXTEND_TIMEOUT_USEC={int((seconds + 60.0) * 1e6)}")
 
     def _run(self, once: bool) -> int:
         threads: list[threading.Thread] = []
@@ -232,8 +272,7 @@ class Daemon:
             except (QueueUnavailable, StoreUnavailable) as error:
                 self._state = "recovering"
                 self._log.warning("not ready: a service does not answer", what=error.what, value=error.value)
-                if self._notify is not None:  # the unit's TimeoutStartSec is for hangs
-                    self._notify(f"EXTEND_TIMEOUT_USEC={int((wait + 60.0 + self._config['queue.patience']) * 1e6)}")
+                self._extend(wait + self._config["queue.patience"])
                 self._clock.wait(self._stop, wait)
                 wait = min(60.0, wait * 2)
         return False
