@@ -130,6 +130,17 @@ class Region:
             time.sleep(0.1)
         raise AssertionError(f"it did not come: {self.events[-5:]}\n{machine.console[-3000:]}\n{machine.journal()}")
 
+    def wait_until_reading(self, job: str, machine: Machine, seconds: float = 60) -> None:
+        """Until a backup's record says that some of the disk was read."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            record = self.appliance.records.read(job)
+            if record is not None and record.progress is not None and record.progress.done > 0:
+                assert record.state == "running", "it ended too soon to be stopped in the middle"
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{job} is not being read: {machine.journal()}")
+
     def close(self) -> None:
         self.state.close()
         self.queue.close()

@@ -17,7 +17,6 @@ from agent.protocol import (
     Event,
     Failed,
     LogItem,
-    ProgressEvent,
     Ready,
     RepositoryReference,
     RestorePayload,
@@ -84,6 +83,7 @@ def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(reg
         ready = region.wait_for(lambda event: isinstance(event, Ready | Failed), machine)
         assert isinstance(ready, Ready), ready
         assert ready.worker.startswith("worker-1")
+        machine.run("cloud-init", "schema", "--config-file", "/var/lib/cloud/seed/nocloud/user-data")
         disks.back_up("b1")
         done = region.wait_for(is_result("b1"), machine)
         assert isinstance(done, Result)
@@ -100,9 +100,7 @@ def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(reg
             for at in range(4 * MIB, SIZE, 4 * MIB):
                 client.upload_page(random.Random(at).randbytes(4 * MIB), at, 4 * MIB)
         disks.back_up("b2")
-        region.wait_for(
-            lambda event: isinstance(event, ProgressEvent) and event.job == "b2" and event.done > 0, machine
-        )
+        region.wait_until_reading("b2", machine)
         machine.run("systemctl", "stop", "data-mover-agent")
         back = region.wait_for(lambda event: isinstance(event, LogItem) and "stopping" in event.message, machine)
         assert isinstance(back, LogItem)
@@ -210,7 +208,7 @@ def test_an_upgrade_lets_a_busy_worker_end_its_job(region: Region, boot: Boot, p
         assert isinstance(region.wait_for(lambda event: isinstance(event, Ready | Failed), machine), Ready)
         before = machine.run("systemctl", "show", "--value", "--property=MainPID", "data-mover-agent").strip()
         disks.back_up("b1")
-        region.wait_for(lambda event: isinstance(event, ProgressEvent) and event.done > 0, machine)
+        region.wait_until_reading("b1", machine)
         (machine.root / "new.deb").write_bytes(package.read_bytes())
         machine.run("dpkg", "--force-confold", "--install", "/new.deb")
         assert machine.run("systemctl", "show", "--value", "--property=MainPID", "data-mover-agent").strip() == before
