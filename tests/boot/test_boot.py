@@ -220,3 +220,32 @@ def test_an_upgrade_lets_a_busy_worker_end_its_job(region: Region, boot: Boot, p
         assert after not in ("0", before)
         disks.restore(done.point or "", "restored")
         assert region.wait_for(is_result("restore"), machine).status == "success"  # type: ignore[union-attr]
+
+
+def test_a_hung_worker_is_started_anew_and_one_that_crashes_comes_back_when_its_cause_is_gone(
+    region: Region, boot: Boot
+) -> None:
+    machine = boot(region.user_data())
+    drop_in = machine.root / "etc/systemd/system/data-mover-agent.service.d"
+    drop_in.mkdir(parents=True)
+    (drop_in / "quick.conf").write_text("[Service]\nWatchdogSec=6\nTimeoutAbortSec=1\nRestartSec=1\n")
+    configuration = machine.root / "etc/data-mover/agent.toml"
+
+    def is_ready(event: Event) -> bool:
+        return isinstance(event, Ready | Failed)
+
+    with machine:
+        assert isinstance(region.wait_for(is_ready, machine), Ready)
+        machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "data-mover-agent")
+        assert isinstance(region.wait_for(is_ready, machine), Ready)
+        assert "Watchdog timeout" in machine.run("journalctl", "--no-pager", "--unit=data-mover-agent")
+
+        good = configuration.read_text()
+        configuration.write_text(good + "nonsense = 1\n")
+        machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "data-mover-agent")
+        restarts = 0
+        while restarts < 4:
+            restarts = int(machine.run("systemctl", "show", "--value", "--property=NRestarts", "data-mover-agent"))
+        assert "an option that is not known" in machine.journal()
+        configuration.write_text(good)
+        assert isinstance(region.wait_for(is_ready, machine), Ready)
