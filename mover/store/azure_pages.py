@@ -30,6 +30,7 @@ class AzurePages(AzureReads):
     """`lease`: sent with every write once it is not empty."""
 
     lease = ""
+    _wants_md5 = False
 
     def create(self, name: str, size: int, metadata: Mapping[str, str]) -> None:
         """A blob of zeros; `metadata` by their headers' names. ObjectExists when the name is taken."""
@@ -43,12 +44,24 @@ class AzurePages(AzureReads):
     def write(self, name: str, offset: int, data: bytes) -> None:
         """`data`: whole pages, at most MOST."""
         headers = {"x-ms-page-write": "update", "x-ms-range": f"bytes={offset}-{offset + len(data) - 1}"}
-        self._put(name, "comp=page", headers | checksum(data), data=data, made=True)
+        try:
+            self._put(name, "comp=page", headers | checksum(data, md5=self._wants_md5), data=data, made=True)
+        except StoreError as error:
+            if self._wants_md5 or not _is_header_refused(error):
+                raise
+            self._wants_md5 = True  # a host that knows the older checksum only
+            self.write(name, offset, data)
 
     def clear(self, name: str, offset: int, length: int) -> None:
         """Whole pages, as many as there are."""
         headers = {"x-ms-page-write": "clear", "x-ms-range": f"bytes={offset}-{offset + length - 1}"}
-        self._put(name, "comp=page", headers, made=True)
+        try:
+            self._put(name, "comp=page", headers, made=True)
+        except StoreError as error:
+            if not _is_header_refused(error):
+                raise
+            for at in range(offset, offset + length, MOST):  # a host that takes pages only: zeros are pages too
+                self.write(name, at, bytes(min(MOST, offset + length - at)))
 
     def resize(self, name: str, size: int) -> None:
         self._put(name, "comp=properties", {"x-ms-blob-content-length": str(size)})
@@ -80,9 +93,13 @@ class AzurePages(AzureReads):
                 raise StoreError(what, name, "is a proxy in between?")
 
 
-def checksum(data: bytes) -> dict[str, str]:
+def _is_header_refused(error: StoreError) -> bool:
+    return any(code in error.what for code in ("UnsupportedHeader", "InvalidHeaderValue"))
+
+
+def checksum(data: bytes, *, md5: bool = False) -> dict[str, str]:
     """The header by which the service checks a body."""
-    if _crc64 is None:
+    if md5 or _crc64 is None:
         digest = hashlib.md5(data, usedforsecurity=False).digest()
         return {"Content-MD5": base64.b64encode(digest).decode()}
     return {"x-ms-content-crc64": base64.b64encode(_crc64.compute(data, 0).to_bytes(8, "little")).decode()}

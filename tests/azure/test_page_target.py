@@ -571,6 +571,25 @@ def test_a_blob_larger_than_azure_s_is_refused(page_blob: BlobDisk, front: Front
     assert not front.log
 
 
+@pytest.mark.parametrize("code", ["UnsupportedHeader", "InvalidHeaderValue"])
+def test_a_host_that_knows_neither_crc_64_nor_clears_is_written_all_the_same(
+    saved: Saved, page_blob: BlobDisk, front: Front, code: str
+) -> None:
+    url = page_blob.waits_for_upload(SIZE)
+    with page_blob.client("upload") as client:
+        client.upload_page(b"x" * 512, 14 * MIB, 512)  # behind the disk
+
+    def refused(request: Request, _: Front) -> Reply | None:
+        newer = "x-ms-content-crc64" in request.headers or request.headers.get("x-ms-page-write") == "clear"
+        return error(400, code) if newer else None
+
+    front.faults.append(refused)
+    saved.restore(url)
+    assert any("content-md5" in request.headers for request in puts(front))
+    front.faults.clear()
+    assert front.uploaded(url, SIZE) == saved.disk.data
+
+
 def test_the_service_checks_what_it_is_sent(page_blob: BlobDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that was damaged on its way is refused, by either checksum."""
     for crc64 in (azure_pages._crc64, None):
@@ -578,7 +597,7 @@ def test_the_service_checks_what_it_is_sent(page_blob: BlobDisk, monkeypatch: py
         target = PageBlobTarget(open_blob(page_blob.url(name=f"made-{crc64 is None}")), SIZE)
         target.write(0, b"1" * MIB)
         true = azure_pages.checksum
-        monkeypatch.setattr(azure_pages, "checksum", lambda data, true=true: true(data[:-1] + b"2"))
+        monkeypatch.setattr(azure_pages, "checksum", lambda data, true=true, **how: true(data[:-1] + b"2", **how))
         with pytest.raises(StoreUnavailable, match="damaged on its way"):
             target.write(MIB, b"1" * MIB)
         monkeypatch.setattr(azure_pages, "checksum", true)
