@@ -69,7 +69,7 @@ class PageBlobTarget:
         self._length = size + (vhd.FOOTER_SIZE if self._as_vhd else 0)
         self._marked = False
         self._metadata: dict[str, str] = {}
-        self._has_behind = False
+        self._behind: list[tuple[int, int]] = []
         self._listed = True
         self._lock = threading.Lock()
         self._renewed = 0.0
@@ -126,7 +126,7 @@ class PageBlobTarget:
 
     def _clear_behind(self) -> None:
         """The footer of an earlier restore, which would make a half one a disk, and what a larger disk has left."""
-        if self._has_behind:
+        if self._behind:
             self._ask(lambda: self.blob.pages.clear(self.blob.name, self.size, self._length - self.size))
         if self.unguarded:
             claim = b"data-mover restore " + secrets.token_hex(16).encode()
@@ -211,17 +211,18 @@ class PageBlobTarget:
         except StoreError as error:
             if isinstance(error, AccessDenied) and not self.blob.is_export:
                 raise
-            self._has_behind, self._listed = True, False
+            self._behind, self._listed = [(self.size, self._length)], False
             return Blocks.of_ranges(count, [(0, self.size)], BLOCK_SIZE)
         return found
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
-        """Of the disk; that there are others is noted."""
-        self._has_behind = False
+        """Of the disk; those behind it are noted."""
+        self._behind = []
         limit = self._length - (vhd.FOOTER_SIZE if self._claim else 0)
         for offset, length in self.blob.ranges(self._length):
-            if max(offset, self.size) < min(offset + length, limit):
-                self._has_behind = True
+            low, high = max(offset, self.size), min(offset + length, limit)
+            if low < high:
+                self._behind.append((low, high))
             if offset < self.size:
                 yield offset, min(length, self.size - offset)
 
@@ -268,8 +269,14 @@ class PageBlobTarget:
     def sync(self) -> None:
         """What was written is durable when it is answered; what is read next is what the service says is there now."""
         self._held = self._blocks()
-        if self.blob.is_export and self._has_behind and self._listed:
-            raise VerifyFailed("the target holds something behind the disk", self.path)
+        if not self.blob.is_export or not self._listed:
+            return
+        for low, high in self._behind:  # zeros, where the host knows no clear
+            for at in range(low, high, MOST):
+                part = bytearray(min(MOST, high - at))
+                self._read(at, memoryview(part))
+                if any(part):
+                    raise VerifyFailed("the target holds something behind the disk", self.path)
 
     def finish(self, time: float) -> None:
         """The restore is whole: footer, then the mark goes."""
