@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import random
+import re
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +86,9 @@ def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(reg
         assert isinstance(ready, Ready), ready
         assert ready.worker.startswith("worker-1")
         machine.run("cloud-init", "schema", "--config-file", "/var/lib/cloud/seed/nocloud/user-data")
+        footprint(machine)
+        exposed = machine.run("systemd-analyze", "security", "--no-pager", "data-mover-agent.service").splitlines()[-1]
+        assert float(re.findall(r"[0-9.]+", exposed)[0]) <= 1.8, exposed
         disks.back_up("b1")
         done = region.wait_for(is_result("b1"), machine)
         assert isinstance(done, Result)
@@ -113,6 +118,17 @@ def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(reg
         disks.restore(again.point or "", "restored-2")
         region.wait_for(is_result("restore"), machine)
         assert disks.content("restored-2") == disks.content("disk")
+
+
+def footprint(machine: Machine) -> None:
+    """Of docs/performance.md: `make boot-test PYTEST_ARGS=-s` prints it."""
+    waited = time.monotonic() - machine.booted_at
+    pid = machine.run("systemctl", "show", "--value", "--property=MainPID", "data-mover-agent").strip()
+    resident = int(re.findall(r"VmRSS:\s+(\d+) kB", machine.run("cat", f"/proc/{pid}/status"))[0]) >> 10
+    installed = int(machine.run("dpkg-query", "--show", "--showformat=${Installed-Size}", "data-mover")) >> 10
+    print(f"\nfrom boot to ready {waited:.1f} s, installed {installed} MiB, idle {resident} MiB resident")
+    assert installed < 250
+    assert resident < 150
 
 
 def slow(machine: Machine, bandwidth: str) -> None:
