@@ -398,7 +398,8 @@ class Heartbeat(_AnyEvent, frozen=True, kw_only=True, tag="heartbeat"):
 
 
 class Failed(_AnyEvent, frozen=True, kw_only=True, tag="failed"):
-    """A VM that was to be a worker is none, and no worker's word follows: `step` failed. `worker`: its name, or the host's; `lines`: the last of what was said."""
+    """A VM that was to be a worker is none, and no worker's word follows: `step` failed. `worker`: its name, or the host's;
+    `lines`: the last of what was said."""
 
     worker: str
     step: Literal["settings", "download", "install", "configure", "start"]
