@@ -52,7 +52,7 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml $(LOCKS)/build.txt $(LOCKS)/runti
 $(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
 	@headers=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	test -e "$$headers/Python.h" && dev= || dev=python3-dev; \
-	$(APT) gcc pkg-config libsystemd-dev e2fsprogs libsecret-1-0 openssl qemu-utils zstd $$dev
+	$(APT) gcc pkg-config libsystemd-dev e2fsprogs iproute2 libsecret-1-0 openssl qemu-utils zstd $$dev
 	$(LOCKED) -r $(LOCKS)/dev.txt
 	@touch $@
 

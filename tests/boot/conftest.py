@@ -154,7 +154,7 @@ def region(azurite: Azurite, package: Path) -> Iterator[Region]:
         made.close()
 
 
-Boot = Callable[[str], Machine]
+Boot = Callable[..., Machine]
 
 
 @pytest.fixture
@@ -162,10 +162,10 @@ def boot(tmp_path: Path) -> Iterator[Boot]:
     """Machines that are removed afterwards, and leave nothing mounted."""
     made: list[Path] = []
 
-    def start(user_data: str) -> Machine:
+    def start(user_data: str, *options: str) -> Machine:
         root = Path(f"/var/tmp/data-mover-boot/machine-{os.getpid()}-{len(made)}")
         made.append(root)
-        return Machine(root, user_data)
+        return Machine(root, user_data, *options)
 
     yield start
     for root in made:

@@ -51,8 +51,10 @@ def base(suite: str) -> Path:
 class Machine:
     """A context manager; within it the machine is booted, and whatever it wrote to its console is in `console`."""
 
-    def __init__(self, root: Path, user_data: str, *, suite: str = "bookworm") -> None:
+    def __init__(self, root: Path, user_data: str, *options: str, suite: str = "bookworm") -> None:
+        """`options`: of systemd-nspawn."""
         self.root = root
+        self._options = options
         subprocess.run(["cp", "-a", "--reflink=auto", base(suite), root], check=True)
         seed = root / "var/lib/cloud/seed/nocloud"
         seed.mkdir(parents=True)
@@ -76,7 +78,7 @@ class Machine:
             "--keep-unit",
             "--console=pipe",
         ]
-        words += [f"--machine=dm-{os.getpid()}"]
+        words += [f"--machine=dm-{os.getpid()}", *self._options]
         self.booted_at = time.monotonic()
         self._process = subprocess.Popen(
             words,

@@ -203,6 +203,29 @@ def test_a_queue_that_refuses_the_worker_is_told(region: Region, boot: Boot) -> 
     assert event.lines
 
 
+def test_a_disk_with_too_little_room_is_told(region: Region, boot: Boot) -> None:
+    with boot(region.user_data(), "--tmpfs=/opt:size=100M") as machine:
+        event = failed(region, machine)
+    assert event.step == "install"
+    assert "MiB left" in event.what
+
+
+def test_a_machine_without_a_network_says_so_on_its_console(region: Region, boot: Boot) -> None:
+    """Nobody can be told: the console's log and cloud-init's own state are what is left."""
+    log = "var/log/cloud-init-output.log"
+    with boot(region.user_data(time_limit=60), "--private-network") as machine:
+        deadline = time.monotonic() + 120
+        while "it could not be reported" not in (
+            said := (machine.root / log).read_text() if (machine.root / log).exists() else ""
+        ):
+            assert time.monotonic() < deadline, machine.console[-2000:]
+            time.sleep(0.2)
+        assert "FAILED at download" in said
+        assert "port 443" in said
+        assert "sig=" not in said
+        assert not (machine.root / "usr/bin/data-mover").exists()
+
+
 def test_a_lock_that_is_held_is_waited_for(region: Region, boot: Boot) -> None:
     machine = boot(region.user_data())
     hold = "import fcntl, time\nlock = open('/var/lib/dpkg/lock-frontend', 'w')\nfcntl.lockf(lock, fcntl.LOCK_EX)\ntime.sleep(12)\n"
