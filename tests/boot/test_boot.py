@@ -88,7 +88,7 @@ def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(reg
         machine.run("cloud-init", "schema", "--config-file", "/var/lib/cloud/seed/nocloud/user-data")
         footprint(machine)
         exposed = machine.run("systemd-analyze", "security", "--no-pager", "data-mover-agent.service").splitlines()[-1]
-        assert float(re.findall(r"[0-9.]+", exposed)[0]) <= 1.8, exposed
+        assert float(re.findall(r"[0-9]+\.[0-9]+", exposed)[0]) <= 1.8, exposed
         disks.back_up("b1")
         done = region.wait_for(is_result("b1"), machine)
         assert isinstance(done, Result)
