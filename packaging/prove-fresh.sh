@@ -1,8 +1,10 @@
 #!/bin/bash
 # Proves that the tree, as committed, works on a machine that nobody prepared: `make demo` and `make test`, each in a bare
-# Debian tree of its own with git, make and python3, from a fresh clone.
+# tree of its own with git, make and python3, from a fresh clone.
 #
-#   packaging/prove-fresh.sh [SUITE [TARGET...]]      default: bookworm demo test
+#   packaging/prove-fresh.sh [SUITE [TARGET...]]      default: bookworm demo test; SUITE: see bare-tree.sh
+#
+# What a target leaves in dist/ (`deb` does) is copied into this tree's: so packages are built for other distributions.
 #
 # Needs root and mmdebstrap (installed when missing). What belongs to this machine's network goes along, because a
 # download would otherwise fail for a reason that is not the tree's: the CA bundle, resolver and hosts, proxies, and the settings
@@ -19,7 +21,6 @@ if [ "$(id -u)" -ne 0 ]; then
     echo "prove-fresh: it makes a Debian tree and runs it with chroot, and you are not root; hint: sudo $0" >&2
     exit 1
 fi
-"$source/packaging/apt-install.sh" mmdebstrap
 [ -z "$(git -C "$source" status --porcelain)" ] || echo "prove-fresh: what is not committed is not proved" >&2
 
 work=$(mktemp -d)
@@ -30,10 +31,8 @@ ca_inside=/etc/prove-fresh-ca.crt # not the usual place: installing ca-certifica
 # --- A bare tree, once. ---
 
 base=$work/base
-apt-config dump | grep -i '^Acquire::.*proxy' >"$work/apt-proxy" || true
 echo "== a bare $suite: git, make, python3"
-mmdebstrap --quiet --variant=minbase --include=git,make,python3 --aptopt="$work/apt-proxy" "$suite" "$base"
-cp "$work/apt-proxy" "$base/etc/apt/apt.conf.d/90proxy"
+"$source/packaging/bare-tree.sh" "$suite" "$base" git,make,python3
 cp /etc/resolv.conf /etc/hosts "$base/etc/"
 [ ! -e $ca ] || cp $ca "$base$ca_inside"
 
@@ -77,6 +76,10 @@ for target in "$@"; do
         mount --rbind /sys "$1/sys"
         exec chroot "$1" make -C /root/data-mover "$2"' prove-fresh "$tree" "$target"; then
         echo "== make $target: passed in $((SECONDS - started)) s"
+        if [ -d "$tree/root/data-mover/dist" ]; then
+            mkdir -p "$source/dist"
+            cp -t "$source/dist" "$tree"/root/data-mover/dist/*
+        fi
     else
         echo "== make $target: FAILED after $((SECONDS - started)) s" >&2
         failed=1

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
 import subprocess
 import threading
 import time
@@ -28,15 +30,39 @@ from tests.azurite import Azurite
 from tests.boot.machine import HERE, Machine
 
 
+class Packages:
+    """The committed tree's package for each suite: built here if this is one, else in a bare tree of it; each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._built: dict[str, Path] = {}
+
+    def of(self, suite: str) -> Path:
+        if suite not in self._built:
+            here = platform.freedesktop_os_release().get("VERSION_CODENAME") == suite
+            words = ["packaging/deb/build.sh", self._folder] if here else ["packaging/prove-fresh.sh", suite, "deb"]
+            said = subprocess.run(words, cwd=HERE, check=True, stdout=subprocess.PIPE, text=True).stdout
+            name = re.findall(r"data-mover_\S+\.deb", said)[-1]
+            self._built[suite] = (self._folder if here else HERE / "dist") / name
+        return self._built[suite]
+
+
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     if os.getuid() != 0:
         pytest.skip("it boots a machine, which takes root")
-    folder = tmp_path_factory.mktemp("package")
-    said = subprocess.run(
-        [HERE / "packaging/deb/build.sh", folder], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    return Path(said.split()[-1])
+    return Packages(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture
+def suite() -> str:
+    """Of the machine; a test's parameter may be another."""
+    return "bookworm"
+
+
+@pytest.fixture
+def package(packages: Packages, suite: str) -> Path:
+    return packages.of(suite)
 
 
 class PackageServer:
@@ -158,14 +184,14 @@ Boot = Callable[..., Machine]
 
 
 @pytest.fixture
-def boot(tmp_path: Path) -> Iterator[Boot]:
+def boot(suite: str) -> Iterator[Boot]:
     """Machines that are removed afterwards, and leave nothing mounted."""
     made: list[Path] = []
 
     def start(user_data: str, *options: str) -> Machine:
         root = Path(f"/var/tmp/data-mover-boot/machine-{os.getpid()}-{len(made)}")
         made.append(root)
-        return Machine(root, user_data, *options)
+        return Machine(root, suite, user_data, *options)
 
     yield start
     for root in made:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An empty Debian machine that boots: a tree of mmdebstrap's, started by systemd-nspawn, with a NoCloud seed.
+"""An empty machine that boots: a tree of mmdebstrap's, started by systemd-nspawn, with a NoCloud seed.
 
 It shares this machine's network, so that servers of the test are reachable; what it is not: a kernel of its own. Needs root.
 """
@@ -27,23 +27,11 @@ def base(suite: str) -> Path:
     """The tree of a machine that nobody has booted yet."""
     place = BASES / suite
     if not place.exists():
-        subprocess.run([HERE / "packaging/apt-install.sh", "mmdebstrap", "systemd-container"], check=True)
+        subprocess.run([HERE / "packaging/apt-install.sh", "systemd-container"], check=True)
         BASES.mkdir(parents=True, exist_ok=True)
-        proxy = BASES / "apt-proxy"
-        found = subprocess.run(["apt-config", "dump"], capture_output=True, text=True).stdout.splitlines()
-        proxy.write_text("\n".join(line for line in found if "::proxy" in line.lower()) + "\n")
         half = place.with_suffix(".half")
         shutil.rmtree(half, ignore_errors=True)
-        words = [
-            "mmdebstrap",
-            "--quiet",
-            "--variant=minbase",
-            f"--include={PACKAGES}",
-            f"--aptopt={proxy}",
-            suite,
-            half,
-        ]
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([HERE / "packaging/bare-tree.sh", suite, half, PACKAGES], check=True, stdout=subprocess.DEVNULL)
         half.rename(place)
     return place
 
@@ -51,7 +39,7 @@ def base(suite: str) -> Path:
 class Machine:
     """A context manager; within it the machine is booted, and whatever it wrote to its console is in `console`."""
 
-    def __init__(self, root: Path, user_data: str, *options: str, suite: str = "bookworm") -> None:
+    def __init__(self, root: Path, suite: str, user_data: str, *options: str) -> None:
         """`options`: of systemd-nspawn."""
         self.root = root
         self._options = options

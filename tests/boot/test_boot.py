@@ -79,6 +79,7 @@ def is_result(job: str = "") -> Callable[[Event], bool]:
     return lambda event: isinstance(event, Result) and event.job.startswith(job)
 
 
+@pytest.mark.parametrize("suite", ["bookworm", "trixie", "noble", "resolute"])
 def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(region: Region, boot: Boot) -> None:
     disks = Disks(region)
     with boot(region.user_data()) as machine:
