@@ -81,9 +81,12 @@ def _run(argv: Sequence[str]) -> int:
         deadline.daemon = True
         deadline.start()
 
+    asked = threading.Event()  # `stop` is set by more than signals
+
     def end() -> None:
-        if stop.is_set():
+        if asked.is_set():
             os._exit(EXIT_STOPPED)
+        asked.set()
         end_within(daemon.stop_seconds)
 
     daemon.end_within = end_within

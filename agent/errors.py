@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 EXIT_STOPPED = 75
 """Exit code of a worker that was ended before it could end in good order (EX_TEMPFAIL of sysexits.h)."""
+EXIT_IDLE = 76
+"""Exit code of a worker that had nothing to do for worker.idle_exit seconds: its unit does not start it again."""
 EXIT_UNEXPECTED = 70
 """Exit code of a defect of ours (EX_SOFTWARE of sysexits.h): an exception that is no MoverError."""
 

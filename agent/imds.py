@@ -31,11 +31,13 @@ CONNECT_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """`kind`: Freeze, Reboot, Redeploy, Preempt or Terminate. `not_before`: in Azure's words; empty when it has begun."""
+    """`kind`: Freeze, Reboot, Redeploy, Preempt or Terminate. `not_before`: in Azure's words; empty when it has begun. `alone`:
+    no other VM is meant."""
 
     id: str
     kind: str
     not_before: str
+    alone: bool = False
 
     @property
     def ends(self) -> bool:
@@ -48,7 +50,7 @@ class MetadataService:
     def __init__(self, address: str = ADDRESS) -> None:
         split = urlsplit(address)
         self._host, self._port = split.hostname or "", split.port or 80
-        self._name: str | None = None
+        self._name = ""
 
     def announcements(self, seconds: float) -> list[Announcement]:
         """Of this VM. OSError: it does not answer; ValueError: what answers is no metadata service."""
@@ -56,22 +58,28 @@ class MetadataService:
         if not isinstance(document, dict) or not isinstance(document.get("Events"), list):
             raise ValueError("no scheduled events")
         found = [event for event in document["Events"] if isinstance(event, dict)]
-        if not found:
-            return []
-        if self._name is None:
-            compute = self._ask("GET", "/metadata/instance/compute?api-version=2021-02-01", seconds)
-            self._name = str(compute.get("name", "")) if isinstance(compute, dict) else ""
-        # Resources are VM names; of a scale set's instance "set_7", of a single VM its name. Without a name all count.
-        ours = [event for event in found if not self._name or self._name in (event.get("Resources") or [self._name])]
-        return [
-            Announcement(
-                str(event.get("EventId", "")), str(event.get("EventType", "")), str(event.get("NotBefore", ""))
-            )
-            for event in ours
-        ]
+        name = self._own_name(seconds) if found else ""
+        announced = []
+        for event in found:
+            resources = event.get("Resources")
+            named = {str(one).lower() for one in resources} if isinstance(resources, list) else set()
+            if not name or not named or name in named:
+                number, kind, moment = (str(event.get(key, "")) for key in ("EventId", "EventType", "NotBefore"))
+                announced.append(Announcement(number, kind, moment, bool(name) and named == {name}))
+        return announced
+
+    def _own_name(self, seconds: float) -> str:
+        """This VM's as events name it: of a scale set's instance "set_7". Empty when it is not told: then all events count."""
+        if not self._name:
+            try:
+                compute = self._ask("GET", "/metadata/instance/compute?api-version=2021-02-01", seconds)
+            except (OSError, ValueError):
+                return ""
+            self._name = str(compute.get("name", "")).lower() if isinstance(compute, dict) else ""
+        return self._name
 
     def acknowledge(self, announcement: Announcement, seconds: float) -> None:
-        """It may happen now: this VM has nothing more to lose."""
+        """It may happen now. To all VMs that it names, so it is for one that names this VM alone."""
         body = json.dumps({"StartRequests": [{"EventId": announcement.id}]}).encode()
         self._ask("POST", f"/metadata/scheduledevents?api-version={VERSION}", seconds, body)
 
@@ -83,13 +91,13 @@ class MetadataService:
             connection.request(method, path, body, {"Metadata": "true"})
             answer = connection.getresponse()
             data = answer.read(MOST_BYTES)
-        except http.client.HTTPException as error:
+            if answer.status != 200:
+                raise ValueError(f"status {answer.status}")
+            return json.loads(data) if data else None
+        except (http.client.HTTPException, RecursionError) as error:
             raise ValueError(type(error).__name__) from None
         finally:
             connection.close()
-        if answer.status != 200:
-            raise ValueError(f"status {answer.status}")
-        return json.loads(data) if data else None
 
 
 class Watch:

@@ -23,14 +23,24 @@ from agent import bundle, envelope, logs, notify
 from agent.appliance import QueueNames
 from agent.config import Config
 from agent.envelope import Trust
-from agent.errors import QueueMissing, QueueUnavailable
+from agent.errors import EXIT_IDLE, QueueMissing, QueueUnavailable
 from agent.files import is_free, write_new
 from agent.imds import ADDRESS, Announcement, MetadataService, Watch
 from agent.jobs import JobStore
 from agent.kinds.work import Work
 from agent.opening import Settings, open_metered, state_url
 from agent.outbox import Outbox
-from agent.protocol import PAYLOADS, SCHEMA, CollectLogsPayload, Command, Heartbeat, Ready, WorkerState
+from agent.protocol import (
+    PAYLOADS,
+    SCHEMA,
+    CollectLogsPayload,
+    Command,
+    Failed,
+    Heartbeat,
+    Ready,
+    StopReason,
+    WorkerState,
+)
 from agent.queue.base import Message
 from agent.queue.open import open_service
 from agent.queue.patient import PatientService
@@ -41,13 +51,15 @@ from agent.seal import Revealer, SealKey
 from agent.signing import load_public
 from agent.worker import Limits, Queues, Worker
 from mover.clock import SYSTEM, Clock
-from mover.errors import Cancelled, MoverError, StoreUnavailable
+from mover.errors import AccessDenied, Cancelled, MoverError, StoreUnavailable
 
 WORKERS_KEPT = timedelta(days=1)
 """After its last word: the record of a worker that did not end in good order."""
 NOTICE_SECONDS, LEAVE_SECONDS, ACKNOWLEDGE_SECONDS = 25.0, 5.0, 5.0
 """Preempt comes 30 s after it was announced."""
-LOOK_SECONDS, FIRST_WAIT, TIDY_SECONDS, FIRST_TIDY = 1.0, 1.0, 12 * 3600.0, 600.0
+LEAVE_LONGEST = 3600.0
+"""The longest notice of Azure's is 15 minutes: what is still announced after an hour is taken for an error of its."""
+LOOK_SECONDS, FIRST_WAIT, LONGEST_WAIT, TIDY_SECONDS, FIRST_TIDY = 1.0, 1.0, 60.0, 12 * 3600.0, 600.0
 
 
 class Daemon:
@@ -75,9 +87,11 @@ class Daemon:
         self._draining = threading.Event()
         self.end_within: Callable[[float], None] = lambda seconds: stop.set()
         self._ending: Announcement | None = None
+        self._reason: StopReason = "asked"
 
     def drain(self) -> None:
         """Take no more commands, and end when those that run are done."""
+        self._reason = "upgrade"
         self._draining.set()
 
     def _noted(self, logger: object, name: str, event: MutableMapping[str, Any]) -> Any:
@@ -111,9 +125,12 @@ class Daemon:
         url = config["state.url"] or state_url(config["queue.service"])
         # worker.bandwidth is for disks: behind a job's data its record and its command would wait until they are another's
         unlimited = dataclasses.replace(self._settings, bandwidth=None)
-        self._store, _ = open_metered(url, unlimited, config["queue.patience"])
+        self._store, impatient = open_metered(url, unlimited, config["queue.patience"])
         self._jobs = JobStore(self._store, clock, self._redactor.message)
-        self._queues = Queues(*(self._service.queue(name) for name in (names.commands, names.control, names.poison)))
+        # Until it is ready each service is asked once at a time, so that why it is not ready is told at once.
+        self._first_asked = JobStore(impatient, clock, self._redactor.message), service
+        self._names = names.commands, names.control, names.poison
+        self._queues = Queues(*(self._service.queue(name) for name in self._names))
         ttl = config["queue.events_ttl"]
         self._outbox = Outbox(self._service.queue, self._events, ttl, clock, self._log, self._redactor.message)
         # A heartbeat that the queue does not take at once is late already: the next one says more.
@@ -179,7 +196,7 @@ class Daemon:
             self._wait_for_leave(service)
             with Watch(service, self._clock, self._heard):
                 code = self._run(once)
-            if self._ending is not None:
+            if self._ending is not None and self._ending.alone:
                 try:
                     service.acknowledge(self._ending, ACKNOWLEDGE_SECONDS)
                 except (OSError, ValueError):
@@ -190,20 +207,28 @@ class Daemon:
         """Azure has something in mind for this VM."""
         self._log.warning("announced", what=announcement.kind, not_before=announcement.not_before or "now")
         if announcement.ends:
-            self._ending = announcement
+            self._ending, self._reason = announcement, "announced"
             self.end_within(min(self.stop_seconds, NOTICE_SECONDS))
 
     def _wait_for_leave(self, service: MetadataService) -> None:
         """Until Azure has nothing more in mind that would end this VM: a command taken before would only be handed back."""
-        while not self._stop.is_set():
+        until = self._clock.monotonic() + LEAVE_LONGEST
+        told = False
+        while not self._is_to_end() and self._clock.monotonic() < until:
             try:
                 if not any(one.ends for one in service.announcements(ACKNOWLEDGE_SECONDS)):
                     return
             except (OSError, ValueError):
                 return
-            self._log.warning("no command is taken: this VM will be taken away or restarted")
+            if not told:
+                self._log.warning("no command is taken: this VM will be taken away or restarted")
+            told = True
+            self._tell("recovering")
             self._extend(LEAVE_SECONDS)
             self._clock.wait(self._stop, LEAVE_SECONDS)
+
+    def _is_to_end(self) -> bool:
+        return self._stop.is_set() or self._draining.is_set()
 
     def _extend(self, seconds: float) -> None:
         """The unit's TimeoutStartSec is for hangs: this start takes so much longer."""
@@ -244,17 +269,15 @@ class Daemon:
     def _get_ready(self) -> bool:
         """Queues there, state store reachable, and said so; asked again until then. False: told to stop before."""
         wait = FIRST_WAIT
-        while not self._stop.is_set() and not self._draining.is_set():
+        refused = False
+        _, service = self._first_asked
+        while not self._is_to_end():
+            self._extend(wait)
             try:
-                for queue in (
-                    self._queues.commands,
-                    self._queues.control,
-                    self._queues.poison,
-                    self._service.queue(self._events),
-                ):
-                    queue.ensure()
-                self._tell("idle")
-                self._outbox.deliver(
+                for name in (*self._names, self._events):
+                    service.queue(name).ensure()
+                self._tell("idle" if self._state == "recovering" else "starting")
+                self._pulse.deliver(
                     Ready(
                         time=self._moment(),
                         worker=self._settings.worker,
@@ -269,13 +292,30 @@ class Daemon:
                 return True
             except Cancelled:
                 break  # it was waiting for the state store when it was told to stop
-            except (QueueUnavailable, StoreUnavailable) as error:
-                self._state = "recovering"
-                self._log.warning("not ready: a service does not answer", what=error.what, value=error.value)
-                self._extend(wait + self._config["queue.patience"])
+            except (QueueUnavailable, StoreUnavailable, AccessDenied) as error:
+                # A right that was given to this VM's identity a moment ago is known everywhere in some minutes.
+                if isinstance(error, AccessDenied) and self._notify is None:
+                    raise  # somebody started it at a terminal
+                self._log.warning("not ready", what=error.what, value=error.value, hint=error.hint, again_in=wait)
+                self._tell("recovering")
+                if isinstance(error, AccessDenied) and not refused:
+                    refused = True
+                    self._pulse.send(self._not_ready(error))
+                self._extend(wait)
                 self._clock.wait(self._stop, wait)
-                wait = min(60.0, wait * 2)
+                wait = min(LONGEST_WAIT, wait * 2)
         return False
+
+    def _not_ready(self, error: MoverError) -> Failed:
+        lines = (error.value,) if error.value else ()
+        return Failed(
+            time=self._moment(),
+            worker=self._settings.worker,
+            step="start",
+            what=error.what,
+            hint=error.hint,
+            lines=lines,
+        )
 
     def _serve(self, who: str, once: bool) -> None:
         try:
@@ -315,6 +355,8 @@ class Daemon:
             idle = self._config["worker.idle_exit"]
             if idle and not jobs and now - self._worker.idle_since >= idle:
                 self._log.info("nothing to do: the worker ends", idle=idle)
+                self._reason = "idle"
+                self._codes.append(EXIT_IDLE)
                 return
 
     def _reload(self, load: Callable[[], Config]) -> None:
@@ -356,7 +398,10 @@ class Daemon:
         jobs = self._worker.jobs()
         if self._notify is not None:
             self._notify(f"STATUS={state}{': ' + ', '.join(jobs) if jobs else ''}")
-        self._pulse.send(Heartbeat(time=moment, worker=self._settings.worker, state=state, since=since, jobs=jobs))
+        reason = self._reason if state == "stopping" else None
+        self._pulse.send(
+            Heartbeat(time=moment, worker=self._settings.worker, state=state, since=since, jobs=jobs, reason=reason)
+        )
         record = WorkerRecord(
             version=1,
             worker=self._settings.worker,
@@ -369,9 +414,9 @@ class Daemon:
             jobs=jobs,
         )
         try:
-            self._jobs.publish(record)
+            (self._jobs if self._is_ready else self._first_asked[0]).publish(record)
         except MoverError as error:
-            if not self._is_ready:
+            if not self._is_ready and state != "recovering":
                 raise
             self._log.warning("the worker's record could not be written", what=error.what, value=error.value)
 

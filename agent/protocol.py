@@ -375,6 +375,7 @@ class _Event(_AnyEvent, frozen=True, kw_only=True):
 
 
 WorkerState = Literal["starting", "idle", "busy", "recovering", "stopping"]
+StopReason = Literal["asked", "idle", "upgrade", "announced"]
 
 
 class Ready(_AnyEvent, frozen=True, kw_only=True, tag="ready"):
@@ -389,20 +390,22 @@ class Ready(_AnyEvent, frozen=True, kw_only=True, tag="ready"):
 
 
 class Heartbeat(_AnyEvent, frozen=True, kw_only=True, tag="heartbeat"):
-    """A worker lives. `since` is when it came into this state; `jobs` are those that it works on."""
+    """A worker lives. `since` is when it came into this state; `jobs` are those that it works on. `reason`: why it stops; after
+    idle nothing starts it again, and its VM can go."""
 
     worker: str
     state: WorkerState
     since: datetime
     jobs: tuple[str, ...] = ()
+    reason: StopReason | None = None
 
 
 class Failed(_AnyEvent, frozen=True, kw_only=True, tag="failed"):
-    """A VM that was to be a worker is none, and no worker's word follows: `step` failed. `worker`: its name, or the host's;
-    `lines`: the last of what was said."""
+    """A VM that is to be a worker is none: `step` failed. `worker`: its name, or the host's; `lines`: the last of what was said.
+    `ready` may follow: a start that was refused is tried again, and so is all of it at the VM's next boot."""
 
     worker: str
-    step: Literal["settings", "download", "install", "configure", "start"]
+    step: Literal["download", "install", "configure", "start"]
     what: Text
     hint: Text = ""
     lines: tuple[Text, ...] = ()

@@ -32,6 +32,7 @@ from mover.clock import SYSTEM, Clock
 from mover.errors import AccessDenied, StoreError, StoreUnavailable, UsageError
 from mover.store.azure_credentials import Credential, Sas, for_sdk
 from mover.store.azure_errors import broken, from_answer, seconds
+from mover.store.azure_reads import failed
 from mover.store.azure_location import account_of
 from mover.store.azure_transport import CONNECT_SECONDS, ca_bundle
 from mover.store.patience import RetryLater
@@ -188,7 +189,7 @@ class AzureQueue(Queue):
             return call()
         except HttpResponseError as error:
             if error.response is None:
-                raise _of_store(broken(where, error), where) from None
+                raise _of_store(failed(where, error), where) from None
             headers = _headers(error)
             code = headers.get("x-ms-error-code", "")
             if code in _STALE:
@@ -198,7 +199,9 @@ class AzureQueue(Queue):
             raise _of_store(
                 from_answer(where, error.status_code or 0, headers, self._service.sas_expiry), where
             ) from None
-        except (AzureError, ParseError) as error:
+        except AzureError as error:
+            raise _of_store(failed(where, error), where) from None
+        except ParseError as error:
             raise _of_store(broken(where, error), where) from None
 
 
