@@ -32,8 +32,8 @@ from mover.clock import SYSTEM, Clock
 from mover.errors import AccessDenied, StoreError, StoreUnavailable, UsageError
 from mover.store.azure_credentials import Credential, Sas, for_sdk
 from mover.store.azure_errors import broken, from_answer, seconds
-from mover.store.azure_reads import failed
 from mover.store.azure_location import account_of
+from mover.store.azure_reads import failed
 from mover.store.azure_transport import CONNECT_SECONDS, ca_bundle
 from mover.store.patience import RetryLater
 

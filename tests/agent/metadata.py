@@ -3,8 +3,9 @@
 
     python -m tests.agent.metadata ADDRESS PORT FOLDER
 
-FOLDER/events has the events (JSON, a list); what is acknowledged is added to FOLDER/acknowledged, a line each. As Azure's does,
-it refuses whoever sends no Metadata header, or comes through a proxy. What it is not: an identity provider, its token is a text.
+FOLDER/events has the events (JSON, a list); what is acknowledged is added to FOLDER/acknowledged, a line each. Where
+FOLDER/nameless is, it does not tell the VM's name; where FOLDER/stranger is, the VM has no identity. As Azure's does, it refuses
+whoever sends no Metadata header, or comes through a proxy. What it is not: an identity provider, its token is a text.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def server(address: str, port: int, folder: Path) -> ThreadingHTTPServer:
                 events = json.loads((folder / "events").read_text())
                 self._say(200, {"DocumentIncarnation": 1, "Events": events})
             elif split.path == "/metadata/instance/compute":
-                self._say(200, {"name": NAME})
+                self._say(*((429, {}) if (folder / "nameless").exists() else (200, {"name": NAME})))
+            elif split.path == "/metadata/identity/oauth2/token" and (folder / "stranger").exists():
+                self._say(400, {"error": "invalid_request", "error_description": "Identity not found"})
             elif split.path == "/metadata/identity/oauth2/token":
                 resource = parse_qs(split.query)["resource"][0]
                 self._say(

@@ -14,11 +14,11 @@ import pytest
 from agent import config
 from agent.jobs import JobStore, digest
 from agent.process import Daemon
-from agent.protocol import Result
+from agent.protocol import Heartbeat, Result, decode_event
 from agent.records import JobRecord, encode_record, metadata_of
 from agent.run import Run
 from mover.clock import SYSTEM
-from mover.errors import StoreUnavailable
+from mover.errors import AccessDenied, StoreUnavailable
 from mover.keeper import Keeper
 from mover.store.limit import LimitStore
 from mover.store.local import LocalStore
@@ -70,6 +70,34 @@ def test_a_worker_that_is_told_to_stop_before_it_was_ready_ends_in_good_order(
 
     monkeypatch.setattr(LocalStore, "create_record", away)
     assert daemon(tmp_path, stop).run() == 0
+
+
+def test_a_worker_that_is_refused_at_first_says_so_once_and_becomes_ready_when_it_is_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, clock = threading.Event(), ManualClock()
+    made = daemon(tmp_path, stop, clock)
+    made._open()
+    notified: list[str] = []
+    made._notify = notified.append
+    write, refusals = LocalStore.create_record, 3
+
+    def refuse(store: LocalStore, *words: Any) -> Any:
+        nonlocal refusals
+        refusals -= 1
+        if refusals >= 0:
+            raise AccessDenied("the store refused access", "x")
+        return write(store, *words)
+
+    monkeypatch.setattr(LocalStore, "create_record", refuse)
+    assert made._get_ready()
+    told = [decode_event(waiting.body) for waiting in made._service.queue(made._events).peek(32)]
+    assert [type(event).__name__ for event in told if not isinstance(event, Heartbeat)] == ["Failed", "Ready"]
+    states = [event.state for event in told if isinstance(event, Heartbeat)]
+    assert [states[0], states[-1]] == ["starting", "idle"]
+    assert "recovering" in states
+    assert sum(line.startswith("EXTEND_TIMEOUT_USEC=") for line in notified) >= 3
+    made._close()
 
 
 def test_removing_old_records_is_life_and_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
