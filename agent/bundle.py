@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A support bundle: versions, configuration, what the worker does, its last log lines, in one .tar.gz without secrets."""
+"""A support bundle: versions, configuration, what the worker does, its last log lines and events, as .tar.gz without secrets."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import io
 import os
@@ -10,7 +11,7 @@ import platform
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -31,21 +32,24 @@ def write(
     configuration: Mapping[str, Any],
     state: Mapping[str, Any],
     command: str,
-    log_lines: list[str],
+    log_lines: Sequence[str] = (),
+    events: Sequence[str] = (),
     redact: Callable[[bytes], bytes],
     now: int,
     journal: Callable[[], bytes | None] | None = None,
 ) -> list[str]:
-    """The members' names. `state`: what the worker says of itself; `command`: the id of the one that asked for it; `log_lines`:
-    the newest, as the worker logged them."""
+    """The members' names. `state`: what the worker says of itself; `command`: the id of the one that asked for it; `log_lines`
+    and `events`: the newest, as the worker logged and sent them."""
     pieces: dict[str, bytes] = {
         COMMAND: command.encode(),
         "versions.json": msgspec.json.format(msgspec.json.encode(versions())),
         "machine.json": msgspec.json.format(msgspec.json.encode(machine())),
         "configuration.json": msgspec.json.format(msgspec.json.encode(configuration)),
         "state.json": msgspec.json.format(msgspec.json.encode(state)),
-        "log.jsonl": "\n".join(log_lines).encode()[-MAX_LOG:],
     }
+    for name, lines in (("log.jsonl", log_lines), ("events.jsonl", events)):
+        if lines:
+            pieces[name] = "\n".join(lines).encode()[-MAX_LOG:]
     entries = (journal or read_journal)()
     if entries is not None:
         pieces["journal.jsonl"] = entries[-MAX_LOG:]
@@ -92,10 +96,10 @@ def _system() -> str:
 def machine() -> dict[str, Any]:
     """Memory and disk as they are now, in bytes."""
     found: dict[str, Any] = {"processors": os.cpu_count(), "load": os.getloadavg()}
-    with open("/proc/meminfo", encoding="ascii") as file:
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:  # a sandbox may hide it
         lines = dict(line.split(":", 1) for line in file)
-    for name in ("MemTotal", "MemAvailable", "SwapFree"):
-        found[name] = int(lines.get(name, "0 kB").split()[0]) * 1024
+        for name in ("MemTotal", "MemAvailable", "SwapFree"):
+            found[name] = int(lines.get(name, "0 kB").split()[0]) * 1024
     for path in ("/", "/var", "/tmp"):  # noqa: S108 - how full it is, nothing is written there
         status = os.statvfs(path)
         found[f"free {path}"] = status.f_bavail * status.f_frsize

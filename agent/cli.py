@@ -26,7 +26,7 @@ DEBUG_VARIABLE = "DATA_MOVER_DEBUG"
 
 
 def build_parser() -> Parser:
-    from agent.verbs import cloud_init, demo, jobs, queue, repository
+    from agent.verbs import cloud_init, demo, jobs, queue, repository, support
 
     parser = Parser(
         prog="data-mover",
@@ -34,7 +34,7 @@ def build_parser() -> Parser:
         epilog="Permissions, change maps, environment variables and exit codes: docs/operations.md.",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for group in (repository, jobs, queue, cloud_init, demo):
+    for group in (repository, jobs, queue, cloud_init, support, demo):
         group.add(verbs)
     return parser
 

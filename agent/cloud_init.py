@@ -14,22 +14,34 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
+from azure.storage.queue import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
 
 from agent import config as configuration
+from agent.appliance import QueueNames
 from agent.config import Config
+from agent.queue.open import queue_credential
+from agent.signing import load_public
+from mover.clock import SYSTEM, Clock
 from mover.errors import MoverError, UsageError
+from mover.store.azure_credentials import AccountKey, Sas
 from mover.store.azure_location import account_of, redact
 
-MOST_BYTES = 64 * 1024
+MOST_BYTES = 65535
 """Azure's limit for customData."""
+REPORT_DAYS = 30
+"""How long after rendering a VM that is made with an account's key can report a failure."""
 KEYS = frozenset({"locale", "package_update", "write_files", "runcmd"})
 """What may stand at the top: `cloud-init schema` does not report a key there that it does not know."""
 SECRETS = re.compile(r"DATA_MOVER_(QUEUE_)?(SAS|ACCOUNT_KEY|CONNECTION_STRING)\Z")
+SECRET_TEXT = re.compile(r"[!-~]+\Z")
 
 
 class Refused(MoverError):
@@ -40,7 +52,7 @@ class Refused(MoverError):
 
 class Rendering(msgspec.Struct, frozen=True, kw_only=True):
     """`package_url` may have a SAS; `configuration` is agent.toml's text; `secrets` by their variables' names. `identity`: the
-    client id of a managed identity that reports where there is no SAS."""
+    client id of a managed identity, where the VM has several."""
 
     package_url: str
     package_sha256: str
@@ -61,7 +73,7 @@ def folder() -> Path:
     raise UsageError("the template of the user-data is not here", str(library), "install the Debian package")
 
 
-def render(wanted: Rendering) -> str:
+def render(wanted: Rendering, clock: Clock = SYSTEM) -> str:
     """The user-data. UsageError says what is wrong with what is wanted."""
     config = _check(wanted)
     place = folder()
@@ -72,14 +84,16 @@ def render(wanted: Rendering) -> str:
         "unattended_upgrades": wanted.unattended_upgrades,
         "configuration": wanted.configuration,
         "secrets": dict(wanted.secrets),
-        "environment": dict(wanted.environment),
-        "worker": "" if _named_by_host(wanted) else config["worker.name"],
-        "report": _report(config, wanted),
+        "environment": {**wanted.environment, **({"AZURE_CLIENT_ID": wanted.identity} if wanted.identity else {})},
+        "worker": _name(wanted),
+        "report": _report(config, wanted, clock),
     }
     packed = gzip.compress((place / "first-boot").read_bytes(), mtime=0)
-    text = (place / "user-data.tmpl").read_text()
-    text = text.replace("@SETTINGS@", json.dumps(json.dumps(settings)))  # a JSON text is a YAML text
-    text = text.replace("@FIRST_BOOT@", base64.b64encode(packed).decode())
+    parts = {
+        "@SETTINGS@": json.dumps(json.dumps(settings)),  # a JSON text is a YAML text
+        "@FIRST_BOOT@": base64.b64encode(packed).decode(),
+    }
+    text = re.sub("@[A-Z_]+@", lambda found: parts[found[0]], (place / "user-data.tmpl").read_text())
     check(text)
     return text
 
@@ -112,42 +126,70 @@ def check(text: str) -> None:
 def _check(wanted: Rendering) -> Config:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", wanted.package_sha256):
         raise UsageError("not a SHA-256", wanted.package_sha256, "64 hexadecimal digits: sha256sum FILE")
-    if not wanted.package_url.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+    url = urlsplit(wanted.package_url)
+    if url.scheme != "https" and not (url.scheme == "http" and url.hostname in ("127.0.0.1", "localhost")):
         raise UsageError("the package's URL is not https", redact(wanted.package_url))
-    for name in wanted.secrets:
+    if url.username is not None or not SECRET_TEXT.match(wanted.package_url):
+        raise UsageError("not the URL of a package", redact(url.path), "no password, no blank and no sign beyond ASCII")
+    for name, text in wanted.secrets.items():
         if not SECRETS.match(name):
             hint = "DATA_MOVER_QUEUE_SAS, DATA_MOVER_SAS, or one of the other variables of docs/operations.md"
             raise UsageError("a secret that no worker reads", name, hint)
+        if not SECRET_TEXT.match(text):
+            raise UsageError("a secret with a blank, a line's end or a sign beyond ASCII", name)
     for name, text in wanted.environment.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\n" in text:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not text.isprintable():
             raise UsageError("not a variable of the environment", name)
+        if SECRETS.match(name):
+            raise UsageError("a secret as a variable of the environment", name, f"--secret {name}=@FILE")
     if not 60 <= wanted.time_limit <= 7200:
         raise UsageError("a time limit that is none", f"{wanted.time_limit} s", "60 to 7200 seconds")
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(wanted.configuration)
         file.flush()
         try:
-            return configuration.load(file.name, dict(wanted.environment))
+            config = configuration.load(file.name, dict(wanted.environment))
         except MoverError as error:
             error.value = error.value.replace(file.name, "the configuration")
             raise
+    if "sig=" in wanted.configuration.lower():
+        hint = "everybody on the VM may read it: --secret DATA_MOVER_SAS=@FILE"
+        raise UsageError("a SAS in the configuration", "", hint)
+    for key in config["trust.appliance_keys"]:
+        itself = base64.b64encode(load_public(key)).decode()
+        if key != itself:
+            raise UsageError(
+                "an appliance's key as a file, which the VM does not have", key, f"the key itself: {itself}"
+            )
+    return config
 
 
-def _named_by_host(wanted: Rendering) -> bool:
-    """The configuration names no worker: each VM has its own name."""
-    return not re.search(
-        r"^\s*name\s*=.*", wanted.configuration.partition("[worker]")[2].partition("\n[")[0], re.MULTILINE
-    )
+def _name(wanted: Rendering) -> str:
+    """The worker's, if the configuration or the environment says it: else each VM has its host's."""
+    section = tomllib.loads(wanted.configuration).get("worker", {})
+    return str(wanted.environment.get("DATA_MOVER_WORKER") or section.get("name", ""))
 
 
-def _report(config: Config, wanted: Rendering) -> dict[str, Any] | None:
-    """Where first-boot puts a `failed` event; a queue that is no Azure queue is out of its reach."""
+def _report(config: Config, wanted: Rendering, clock: Clock) -> dict[str, Any] | None:
+    """Where first-boot puts a `failed` event, and by which right: the daemon's own, but of an account's key only a SAS for that.
+    None: a queue that is no Azure queue is out of its reach."""
     if not config.is_azure:
         return None
-    sas = wanted.secrets.get("DATA_MOVER_QUEUE_SAS") or wanted.secrets.get("DATA_MOVER_SAS", "")
-    account, _, _ = account_of(config["queue.service"])
+    account, name, _ = account_of(config["queue.service"])
+    found = queue_credential(config["queue.service"], {**wanted.environment, **wanted.secrets})
+    if isinstance(found, AccountKey):
+        sas = generate_account_sas(
+            name,
+            found.key,
+            ResourceTypes(container=True, object=True),
+            AccountSasPermissions(add=True, create=True),
+            datetime.fromtimestamp(clock.wall(), UTC) + timedelta(days=REPORT_DAYS),
+            services=Services(queue=True),
+        )
+    else:
+        sas = found.token if isinstance(found, Sas) else ""
     return {
-        "url": f"{account}/{config['queue.events'] or config['queue.name'] + '-events'}",
-        "sas": sas,
+        "url": f"{account}/{config['queue.events'] or QueueNames.of(config['queue.name']).events}",
+        "sas": sas.lstrip("?"),
         "identity": wanted.identity,
     }

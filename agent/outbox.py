@@ -9,12 +9,13 @@ progress no more than one in PROGRESS_SECONDS is sent.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.protocol import Event, ProgressEvent, Result, encode
+from agent.protocol import Event, Heartbeat, ProgressEvent, Result, encode
 from agent.queue.base import MAX_BODY, Queue
 from mover.clock import Clock
 from mover.errors import MoverError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 PROGRESS_SECONDS = 5.0
+RECENT = 200
 SHORTEST_CUT = 128
 """Characters of a text that is cut to make an event fit: a name is never cut."""
 
@@ -47,6 +49,8 @@ class Outbox:
         self._log = log
         self._lock = threading.Lock()
         self._told: dict[str, tuple[str, float]] = {}
+        self.recent: deque[str] = deque(maxlen=RECENT)
+        """The newest events, in JSON, but for those that only say that something goes on."""
 
     def send(self, event: Event, reply: str | None = None) -> None:
         """Best effort."""
@@ -59,7 +63,10 @@ class Outbox:
 
     def deliver(self, event: Event, reply: str | None = None) -> None:
         """Returns when the queue has it; any error of the queue otherwise."""
-        self._open(reply or self._default).put(fitting(self._redact(event)), ttl=self._ttl)
+        data = fitting(self._redact(event))
+        if not isinstance(event, Heartbeat | ProgressEvent):
+            self.recent.append(data.decode())
+        self._open(reply or self._default).put(data, ttl=self._ttl)
         if isinstance(event, Result):
             with self._lock:
                 self._told.pop(event.command, None)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a repository's password comes from: a file, a descriptor, the environment, Key Vault; never an argument or a command.
+"""Where a verb's secret comes from, mostly a repository's password: a file, a descriptor, the environment, Key Vault; never an
+argument or a command.
 
 A password is read at the last moment and shown nowhere: errors name the place it was to come from.
 """
@@ -14,7 +15,7 @@ from mover.errors import UsageError
 
 VARIABLE, FILE_VARIABLE = "DATA_MOVER_PASSWORD", "DATA_MOVER_PASSWORD_FILE"
 LONGEST = 4096
-_HINT = "the file holds the password and nothing else, in UTF-8; a line's end at its end does not count"
+_HINT = "the file holds the secret and nothing else, in UTF-8; a line's end at its end does not count"
 
 
 def reference(file: str | None, descriptor: str | None, environ: Mapping[str, str]) -> Secret | None:
@@ -40,12 +41,12 @@ def default(environ: Mapping[str, str]) -> Secret | None:
 
 
 def read(place: Secret, environ: Mapping[str, str]) -> str:
-    """The password that `place` names; one that is in a command itself is not for this function (`agent.seal`)."""
+    """The secret that `place` names; one that is in a command itself is not for this function (`agent.seal`)."""
     if place.environment is not None:
         value = environ.get(place.environment, "")
         if not value:
-            hint = f"set it in this process's environment, or name a file: --password-file, {FILE_VARIABLE}"
-            raise UsageError("the environment variable of the password is not set", place.environment, hint)
+            hint = "set it in this process's environment, or name a file"
+            raise UsageError("the secret's variable is not set", place.environment, hint)
         return value
     if place.vault is not None:
         from agent import key_vault
@@ -60,13 +61,13 @@ def read(place: Secret, environ: Mapping[str, str]) -> str:
             data = file.read(LONGEST + 1)
     except OSError as error:
         hint = "check the path and your rights to it"
-        raise UsageError("the password file cannot be read", f"{path}: {os.strerror(error.errno or 0)}", hint) from None
+        raise UsageError("the secret's file cannot be read", f"{path}: {os.strerror(error.errno or 0)}", hint) from None
     if len(data) > LONGEST:
-        raise UsageError("the password file is too large", f"{path}: over {LONGEST} bytes", _HINT)
+        raise UsageError("the secret's file is too large", f"{path}: over {LONGEST} bytes", _HINT)
     data = data.removesuffix(b"\n").removesuffix(b"\r")
     if not data:
-        raise UsageError("the password file is empty", path, _HINT)
+        raise UsageError("the secret's file is empty", path, _HINT)
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise UsageError("the password file is not UTF-8", path, _HINT) from None
+        raise UsageError("the secret's file is not UTF-8", path, _HINT) from None

@@ -464,6 +464,7 @@ class Daemon:
             state=state,
             command=command,
             log_lines=list(self._recent),
+            events=[*self._pulse.recent, *self._outbox.recent],
             redact=self._redactor.data,
             now=int(self._service.now()),
         )

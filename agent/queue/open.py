@@ -9,6 +9,7 @@ container's SAS does not count), then the worker's identity (`mover.store.open`)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from agent.queue.base import QueueService
@@ -17,6 +18,9 @@ from mover.clock import SYSTEM, Clock
 from mover.errors import UsageError
 from mover.store.azure_location import account_of, redact
 from mover.store.open import find_credential
+
+if TYPE_CHECKING:
+    from mover.store.azure_credentials import Credential
 
 PREFIXES = ("DATA_MOVER_QUEUE_", "DATA_MOVER_")
 
@@ -29,11 +33,16 @@ def open_service(where: str, environ: Mapping[str, str], clock: Clock = SYSTEM, 
     if scheme in ("https", "http"):
         from agent.queue.azure import AzureQueueService
 
-        _, account, query = account_of(where)
-        return AzureQueueService(where, find_credential(account, query, environ, PREFIXES, _not_for_a_container), clock)
+        return AzureQueueService(where, queue_credential(where, environ), clock)
     raise UsageError(
         "not where a queue can be", redact(where), "a path, sqlite:///path, or https://ACCOUNT.queue.core.windows.net"
     )
+
+
+def queue_credential(where: str, environ: Mapping[str, str]) -> Credential:
+    """Of an account's queue endpoint."""
+    _, account, query = account_of(where)
+    return find_credential(account, query, environ, PREFIXES, _not_for_a_container)
 
 
 def _not_for_a_container(sas: str) -> bool:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from agent import passwords
 from agent.verbs import Surroundings, add_json
-from mover.errors import TargetError, UsageError
+from agent.verbs.target import named_secret
+from mover.errors import UsageError
 
 
 def add(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -28,10 +29,17 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
         "--secret", metavar="NAME=@FILE", action="append", default=[], help="DATA_MOVER_QUEUE_SAS and such; repeatable"
     )
     render.add_argument(
-        "--environment", metavar="NAME=VALUE", action="append", default=[], help="HTTPS_PROXY and such; repeatable"
+        "--environment",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="HTTPS_PROXY and such, also as @FILE or env:VARIABLE; repeatable",
     )
     render.add_argument(
-        "--identity", metavar="ID", default="", help="client id of the managed identity that reports a failure"
+        "--identity",
+        metavar="ID",
+        default="",
+        help="client id of the managed identity to use, where the VM has several",
     )
     render.add_argument("--time-limit", metavar="SECONDS", default="900", help="for all of it (default 900)")
     render.add_argument(
@@ -44,6 +52,7 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
 
 def run_render(arguments: argparse.Namespace, around: Surroundings) -> int:
     from agent.cloud_init import Rendering, render
+    from agent.files import write_new
 
     if "?" in arguments.package_url:
         hint = "everybody on this machine sees arguments: --package-url @FILE or env:VARIABLE"
@@ -55,8 +64,8 @@ def run_render(arguments: argparse.Namespace, around: Surroundings) -> int:
             package_url=_value(arguments.package_url, around),
             package_sha256=arguments.package_sha256,
             configuration=_read(arguments.config),
-            secrets=dict(_secret(one, around) for one in arguments.secret),
-            environment=dict(_pairs(arguments.environment)),
+            secrets=_secrets(arguments.secret, around),
+            environment=_environment(arguments.environment, around),
             identity=arguments.identity,
             time_limit=int(arguments.time_limit),
             unattended_upgrades=not arguments.no_unattended_upgrades,
@@ -65,40 +74,33 @@ def run_render(arguments: argparse.Namespace, around: Surroundings) -> int:
     if arguments.output is None:
         sys.stdout.write(text)
         return 0
-    try:
-        with open(os.open(arguments.output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(text)
-    except OSError as error:
-        raise TargetError("the user-data cannot be written", f"{arguments.output}: {error.strerror}") from None
+    write_new(arguments.output, text.encode(), "the user-data")
     return 0
 
 
-def _secret(text: str, around: Surroundings) -> tuple[str, str]:
-    name, _, place = text.partition("=")
-    if not place.startswith(("@", "env:")):
-        raise UsageError(
-            "a secret as an argument", name, "everybody on this machine sees arguments: NAME=@FILE or NAME=env:VARIABLE"
-        )
-    return name, _value(place, around)
+def _secrets(texts: Sequence[str], around: Surroundings) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, _, place = text.partition("=")
+        secret = named_secret(place)
+        if secret is None:
+            hint = "everybody on this machine sees arguments: NAME=@FILE or NAME=env:VARIABLE"
+            raise UsageError("a secret as an argument", name, hint)
+        found[name] = passwords.read(secret, around.environ)
+    return found
 
 
-def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+def _environment(texts: Sequence[str], around: Surroundings) -> dict[str, str]:
     for text in texts:
         if "=" not in text:
-            raise UsageError("not a variable of the environment", text, "NAME=VALUE")
-    return [(text.partition("=")[0], text.partition("=")[2]) for text in texts]
+            raise UsageError("not a variable of the environment", text, "NAME=VALUE, NAME=@FILE or NAME=env:VARIABLE")
+    return {name: _value(text, around) for name, _, text in (text.partition("=") for text in texts)}
 
 
 def _value(text: str, around: Surroundings) -> str:
-    """The text itself, what a file says (@FILE), or a variable (env:NAME)."""
-    if text.startswith("@"):
-        return _read(text[1:]).strip()
-    if text.startswith("env:"):
-        value = around.environ.get(text[4:], "").strip()
-        if not value:
-            raise UsageError("a variable that is not set", text[4:])
-        return value
-    return text
+    """The text itself, or what it names."""
+    secret = named_secret(text)
+    return text if secret is None else passwords.read(secret, around.environ)
 
 
 def _read(path: str) -> str:

@@ -91,7 +91,7 @@ def disks_of(
             raise UsageError("a previous snapshot without its URL", base, "give --previous-snapshot, too")
         earlier = None
         if url is not None:
-            found = _secret_url(url)
+            found = named_secret(url)
             if found is None:
                 raise _not_a_place("--previous-snapshot", url)
             earlier = PreviousSnapshot(url=found, snapshot=base or "")
@@ -104,7 +104,7 @@ def _parse_disk(text: str) -> tuple[str, str | Secret]:
     name, separator, place = text.partition("=")
     if "://" in text:
         raise _not_a_place("--disk", text)
-    found = _secret_url(place if separator else text)
+    found = named_secret(place if separator else text)
     if found is None or "/" in name:
         return parse_disk(text)
     if not separator or not name:
@@ -121,7 +121,7 @@ def restore_to(values: Sequence[str], all_disks: bool) -> tuple[str | None, Secr
             hint = "everybody on this machine sees arguments: --to @FILE or env:VARIABLE says where the URL is"
             raise UsageError("a disk's URL in an argument", redact(text), hint)
     named = [text.partition("=") for text in values]
-    found = [_secret_url(place) if separator else None for _, separator, place in named]
+    found = [named_secret(place) if separator else None for _, separator, place in named]
     if all_disks and any(found):
         if not all(found):
             raise UsageError("page blobs and a folder at once", ", ".join(values), "--to DISK=@FILE for each disk")
@@ -135,13 +135,14 @@ def restore_to(values: Sequence[str], all_disks: bool) -> tuple[str | None, Secr
         raise UsageError("more than one place for a disk", ", ".join(values), "--to is for one, but with --all-disks")
     if not values[0]:
         raise UsageError("an empty path to restore to", "--to")
-    url = _secret_url(values[0])
+    url = named_secret(values[0])
     if url is not None and all_disks:
         raise UsageError("a page blob for no disk", values[0], f"--to DISK={values[0]}: DISK is its name or number")
     return (None if url is not None else os.path.abspath(values[0])), url, ()
 
 
-def _secret_url(text: str) -> Secret | None:
+def named_secret(text: str) -> Secret | None:
+    """What `@FILE` or `env:VARIABLE` names; None for any other text."""
     from agent.protocol import Secret
 
     if text.startswith("@") and len(text) > 1:

@@ -70,7 +70,7 @@ cp -r "$tree/docs" "$stage/usr/share/doc/data-mover/docs"
 $python -I -c "import sys; sys.path.insert(0, '$lib'); from agent.daemon import main; main(['--print-config'])" \
     >"$work/agent.toml"
 sed 's|^#seal_key = ""$|seal_key = "/var/lib/data-mover/seal.pem"|' "$work/agent.toml" >"$work/packaged.toml"
-install -D -m 644 "$work/packaged.toml" "$stage/etc/data-mover/agent.toml"
+install -D -m 644 "$work/packaged.toml" "$stage/usr/share/data-mover/agent.toml"
 
 # --- The package. ---
 
@@ -79,7 +79,6 @@ for script in postinst prerm postrm; do
     install -m 755 "$tree/packaging/deb/$script" "$stage/DEBIAN/$script"
 done
 cat >"$stage/DEBIAN/conffiles" <<EOF
-/etc/data-mover/agent.toml
 /etc/apt/apt.conf.d/60data-mover-upgrades
 /etc/needrestart/conf.d/data-mover.conf
 EOF
@@ -88,8 +87,8 @@ Package: data-mover
 Version: $version
 Architecture: $architecture
 Maintainer: The data-mover team <data-mover@localhost>
-Installed-Size: $(du -k -s --apparent-size "$stage" | cut -f1)
-Depends: python3 (>= $this), python3 (<< $next~), libsystemd0, systemd (>= 250), ca-certificates
+Installed-Size: $(find "$stage" -type f -printf '%s\n' | awk '{ sum += int(($1 + 1023) / 1024) } END { print sum }')
+Depends: python3 (>= $this), python3 (<< $next~), libsystemd0, systemd (>= 252), ca-certificates
 Recommends: unattended-upgrades
 Section: admin
 Priority: optional

@@ -150,11 +150,11 @@ def test_a_password_is_no_argument_and_is_not_repeated(place: Place) -> None:
 @pytest.mark.parametrize(
     ("content", "what", "hint"),
     [
-        (None, "the password file cannot be read", "check the path"),
-        (b"", "the password file is empty", "in UTF-8"),
-        (b"\n", "the password file is empty", "in UTF-8"),
-        (b"\xff\xfe", "the password file is not UTF-8", "in UTF-8"),
-        (b"x" * 5000, "the password file is too large", "in UTF-8"),
+        (None, "the secret's file cannot be read", "check the path"),
+        (b"", "the secret's file is empty", "in UTF-8"),
+        (b"\n", "the secret's file is empty", "in UTF-8"),
+        (b"\xff\xfe", "the secret's file is not UTF-8", "in UTF-8"),
+        (b"x" * 5000, "the secret's file is too large", "in UTF-8"),
     ],
 )
 def test_a_password_file_that_is_none(place: Place, content: bytes | None, what: str, hint: str) -> None:

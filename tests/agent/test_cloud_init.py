@@ -10,11 +10,14 @@ import re
 import stat
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.cloud_init import MOST_BYTES, Refused, Rendering, check, render
-from agent.protocol import Failed, decode_event
+from agent.signing import Signer
 from mover.errors import MoverError, UsageError
 from tests.agent.conftest import Place
 
@@ -26,7 +29,7 @@ service = "https://ACCOUNT.queue.core.windows.net"
 [state]
 url = "https://ACCOUNT.blob.core.windows.net/worker-state/westeurope"
 [trust]
-appliance_keys = ["/etc/data-mover/appliance.pem"]
+appliance_keys = ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]
 seal_key = "/var/lib/data-mover/seal.pem"
 """
 WANTED: dict[str, Any] = {
@@ -78,6 +81,15 @@ def test_everything_is_in_it_and_no_more_than_azure_takes() -> None:
         ({"secrets": {"PATH": "x"}}, "a secret that no worker reads"),
         ({"environment": {"A B": "x"}}, "not a variable"),
         ({"environment": {"A": "x\nB=y"}}, "not a variable"),
+        ({"environment": {"DATA_MOVER_SAS": "SIGNATURE"}}, "a secret as a variable"),
+        ({"environment": {"A": "a\x1bb"}}, "not a variable"),
+        ({"secrets": {"DATA_MOVER_SAS": "se=2026-01-01 00:00&sig=SIGNATURE"}}, "a secret with a blank"),
+        ({"secrets": {"DATA_MOVER_SAS": "sv=1&sig=SIGNATURE\nsv=2&sig=SIGNATURE"}}, "a secret with a blank"),
+        ({"package_url": "https://user:SIGNATURE@example.org/x.deb"}, "not the URL of a package"),
+        ({"package_url": "https://example.org/x y.deb"}, "not the URL of a package"),
+        ({"package_url": "http://localhost.example.org/x.deb"}, "is not https"),
+        ({"configuration": CONFIGURATION.replace("westeurope", "westeurope?sv=1&sig=SIGNATURE")}, "a SAS in the conf"),
+        ({"configuration": CONFIGURATION.replace("11qY", "/no/such")}, "a public key cannot be read"),
         ({"time_limit": 5}, "a time limit that is none"),
         ({"configuration": CONFIGURATION + "#" + "x" * MOST_BYTES}, "too large"),
     ],
@@ -86,6 +98,55 @@ def test_what_makes_no_worker_is_refused(changed: dict[str, Any], what: str) -> 
     with pytest.raises(MoverError, match=what) as caught:
         rendered(**changed)
     assert "SIGNATURE" not in str(caught.value)
+
+
+def test_a_key_that_is_a_file_here_is_told_as_it_must_be_written(tmp_path: Path) -> None:
+    signer = Signer.generate()
+    pem = tmp_path / "appliance.pem"
+    public = Ed25519PublicKey.from_public_bytes(signer.public)
+    pem.write_bytes(public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    text = CONFIGURATION.replace("11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", str(pem))
+    with pytest.raises(UsageError) as caught:
+        rendered(configuration=text)
+    assert base64.b64encode(signer.public).decode() in caught.value.hint
+
+
+def test_whose_right_reports_a_failure_is_the_daemon_s() -> None:
+    def report(**secrets: str) -> dict[str, Any]:
+        found: dict[str, Any] = settings(rendered(secrets=secrets))["report"]
+        return found
+
+    key = base64.b64encode(bytes(64)).decode()
+    assert report() == report() | {"sas": "", "identity": ""}
+    assert report(DATA_MOVER_SAS="sv=1&sr=c&sig=x")["sas"] == "", "a container's is for no queue"
+    assert report(DATA_MOVER_SAS="?sv=1&ss=q&sig=x")["sas"] == "sv=1&ss=q&sig=x"
+    for secret in ({"DATA_MOVER_QUEUE_ACCOUNT_KEY": key}, {"DATA_MOVER_CONNECTION_STRING": f"AccountKey={key}"}):
+        made = parse_qs(report(**secret)["sas"])
+        assert (made["ss"], made["srt"], sorted(made["sp"][0])) == (["q"], ["co"], ["a", "c"])
+        assert key not in json.dumps(report(**secret))
+    assert settings(rendered(identity="ID"))["environment"] == {"AZURE_CLIENT_ID": "ID"}
+
+
+@pytest.mark.parametrize(
+    ("more", "environment", "name"),
+    [
+        ("", {}, ""),
+        ('[worker]\nname = "w1"\n', {}, "w1"),
+        ('[worker]\njobs = 1\n"name" = "w2"\n', {}, "w2"),
+        ('worker.name = "w3"\n', {}, "w3"),
+        ("", {"DATA_MOVER_WORKER": "w4"}, "w4"),
+    ],
+)
+def test_a_failed_event_has_the_name_that_the_worker_would_have(
+    more: str, environment: dict[str, str], name: str
+) -> None:
+    text = more + CONFIGURATION if more.startswith("worker.") else CONFIGURATION + more
+    assert settings(rendered(configuration=text, environment=environment))["worker"] == name
+
+
+def test_what_looks_like_a_part_of_the_template_is_none() -> None:
+    text = CONFIGURATION + "# @FIRST_BOOT@ @SETTINGS@\n"
+    assert settings(rendered(configuration=text))["configuration"] == text
 
 
 def test_keys_that_cloud_init_would_leave_out_are_refused() -> None:
@@ -111,22 +172,15 @@ def test_by_the_command_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
         ((*url, *secret, "--output", out), "the user-data cannot be written"),
         (("--package-url", WANTED["package_url"]), "a package's URL with a query"),
         ((*url, "--secret", "DATA_MOVER_QUEUE_SAS=sig=SIGNATURE"), "a secret as an argument"),
-        ((*url, "--secret", "DATA_MOVER_QUEUE_SAS=env:NOT_SET"), "a variable that is not set"),
+        ((*url, "--secret", "DATA_MOVER_QUEUE_SAS=env:NOT_SET"), "the secret's variable is not set"),
         ((*url, "--environment", "X"), "not a variable of the environment"),
         ((*url, "--time-limit", "soon"), "a time limit that is none"),
-        (("--package-url", "@/no/such"), "a file cannot be read"),
+        (("--package-url", "@/no/such"), "the secret's file cannot be read"),
     ):
         said = place.dm(*words, *more, code=None)
         assert said.code in (1, 2)
         assert said.error[0] == what
         assert "SIGNATURE" not in said.out + said.err
-
-
-def test_a_failed_event_is_one_of_the_protocol_s() -> None:
-    event = {"event": "failed", "time": "2026-11-26T17:00:00.000001Z", "worker": "w", "step": "download", "what": "x"}
-    found = decode_event(json.dumps(event | {"hint": "", "lines": ["a"]}).encode())
-    assert isinstance(found, Failed)
-    assert found.lines == ("a",)
 
 
 def test_no_template_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
