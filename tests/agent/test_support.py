@@ -54,7 +54,8 @@ def test_it_has_versions_configuration_unit_and_waiting_events_and_no_secret(
     document = place.dm("support-bundle", "--config", config, "--output", f"{out}2", "--json").document
     assert (document["file"], set(document["members"])) == (f"{out}2", set(found))
     assert (
-        place.dm("support-bundle", "--config", config, "--output", out, code=1).error[0] == "the support bundle cannot be written"
+        place.dm("support-bundle", "--config", config, "--output", out, code=1).error[0]
+        == "the support bundle cannot be written"
     )
 
 

@@ -66,12 +66,13 @@ def package(packages: Packages, suite: str) -> Path:
 
 
 class PackageServer:
-    """Serves the package to who has the SAS. `refuse`: answer that status instead; `body`: these bytes."""
+    """Serves the package to who has the SAS. `refuse`: answer that status instead; `hold`: do not answer while it is set."""
 
     def __init__(self, package: Path) -> None:
         self.body = package.read_bytes()
         self.sha256 = hashlib.sha256(self.body).hexdigest()
         self.refuse = 0
+        self.hold = False
         self.asked = 0
         outer = self
 
@@ -81,6 +82,8 @@ class PackageServer:
 
             def do_GET(self) -> None:
                 outer.asked += 1
+                while outer.hold:
+                    time.sleep(0.05)
                 status = outer.refuse or (200 if "sig=secret-of-the-package" in self.path else 403)
                 body = outer.body if status == 200 else b""
                 self.send_response(status)
