@@ -23,15 +23,17 @@ PACKAGES = (
 HERE = Path(__file__).resolve().parents[2]
 
 
-def base(suite: str) -> Path:
-    """The tree of a machine that nobody has booted yet."""
-    place = BASES / suite
+def base(suite: str, more: str = "") -> Path:
+    """The tree of a machine that nobody has booted yet; `more` are packages, each with a comma before it."""
+    place = BASES / f"{suite}{more}"
     if not place.exists():
         subprocess.run([HERE / "packaging/apt-install.sh", "systemd-container"], check=True)
         BASES.mkdir(parents=True, exist_ok=True)
-        half = place.with_suffix(".half")
+        half = place.with_name(f"{place.name}.half")
         shutil.rmtree(half, ignore_errors=True)
-        subprocess.run([HERE / "packaging/bare-tree.sh", suite, half, PACKAGES], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [HERE / "packaging/bare-tree.sh", suite, half, PACKAGES + more], check=True, stdout=subprocess.DEVNULL
+        )
         half.rename(place)
     return place
 
@@ -39,11 +41,11 @@ def base(suite: str) -> Path:
 class Machine:
     """A context manager; within it the machine is booted, and whatever it wrote to its console is in `console`."""
 
-    def __init__(self, root: Path, suite: str, user_data: str, *options: str) -> None:
-        """`options`: of systemd-nspawn."""
+    def __init__(self, root: Path, suite: str, user_data: str, *options: str, more: str = "") -> None:
+        """`options`: of systemd-nspawn; `more` as of `base`."""
         self.root = root
         self._options = options
-        subprocess.run(["cp", "-a", "--reflink=auto", base(suite), root], check=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", base(suite, more), root], check=True)
         seed = root / "var/lib/cloud/seed/nocloud"
         seed.mkdir(parents=True)
         (seed / "meta-data").write_text("instance-id: worker-1\nlocal-hostname: worker-1\n")
@@ -55,21 +57,15 @@ class Machine:
         self.booted_at = 0.0
         self._process: subprocess.Popen[str] | None = None
 
+    def words(self) -> list[str]:
+        """What boots it."""
+        nspawn = ["systemd-nspawn", "--quiet", "-D", str(self.root), "--boot", "--register=no", "--keep-unit"]
+        return [*nspawn, "--console=read-only", f"--machine=dm-{os.getpid()}", *self._options]
+
     def __enter__(self) -> Machine:
-        words = [
-            "systemd-nspawn",
-            "--quiet",
-            "-D",
-            self.root,
-            "--boot",
-            "--register=no",
-            "--keep-unit",
-            "--console=pipe",
-        ]
-        words += [f"--machine=dm-{os.getpid()}", *self._options]
         self.booted_at = time.monotonic()
         self._process = subprocess.Popen(
-            words,
+            self.words(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
