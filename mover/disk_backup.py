@@ -21,7 +21,7 @@ from mover.pipeline import DiskLane, Run, Statistics, cut_runs
 from mover.progress import Progress
 from mover.repository import record
 from mover.repository.keys import Kind
-from mover.repository.map_store import MapBuilder, MapReader
+from mover.repository.map_store import MapBuilder, MapReader, pages_kept
 from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, ChunkRef, MapEntry, PageSlot, Root
 from mover.repository.names import PackName
 from mover.repository.session import Session
@@ -56,7 +56,9 @@ class Work:
 class DiskBackup:
     """The backup of disk `number` of a session: `prepare`, then its `lane` read to the end, then `finish`; `prepare_again`
     instead, for a lane that replaces what was found damaged since. `left`: bytes that are to be read. Between the two ends
-    `checkpoint` is what there is of its map."""
+    `checkpoint` is what there is of its map.
+
+    Of the parent's map and the checkpoint's only the roots are kept; their pages are the lane's, and end with it."""
 
     def __init__(self, work: Work, number: int, source: DiskSource, change_map: Changes | None) -> None:
         self._work = work
@@ -65,7 +67,7 @@ class DiskBackup:
         self._source = source
         self._change_map = change_map
         self._blocks = -(-source.size // BLOCK_SIZE)
-        self._parent: MapReader | None = None
+        self._parent: Root | None = None
         self._lost_pages: set[int] = set()  # of the parent's map, as far as the sample met them
         self._kept: DiskMap | None = None  # what the last checkpoint named
         self.left = 0
@@ -76,16 +78,16 @@ class DiskBackup:
 
     def prepare(self) -> None:
         """What is known of the disk is read, and a change map tried: nothing is stored yet."""
-        self._parent = self._parent_map()
+        parent = self._parent_map()
         resumed = self._resumed_map()
         allocated = Blocks.of_ranges(self._blocks, self._source.extents(), BLOCK_SIZE)
-        changed = self._trusted_changes(self._parent, allocated)
+        changed = self._trusted_changes(parent, allocated)
         start = resumed.root.covered if resumed else 0
         wanted = allocated if changed is None else allocated & changed
         self.left = (len(wanted) - int(wanted.mask(0, start).sum())) * BLOCK_SIZE
-        builder = MapBuilder(self._source.size, self._parent.root if self._parent else None, self._store_page)
-        self._builder = builder
-        plan = self._plan(builder, self._parent, resumed, allocated, changed)
+        self._parent = parent.root if parent else None
+        builder = self._builder = MapBuilder(self._source.size, self._parent, self._store_page)
+        plan = self._plan(builder, parent, resumed, allocated, changed)
         self.lane = DiskLane(runs=plan, source=self._source, builder=builder)
 
     def prepare_again(self) -> None:
@@ -133,7 +135,7 @@ class DiskBackup:
         self._parent_body = parent.body.disks[same[0]]
         self._parent_ref = record.place_from_json(parent.header.disks[same[0]].root)
         try:
-            return MapReader.open(self._session.store, self._session.keys, self._parent_ref)
+            return self._reader(self._parent_ref)
         except (Damaged, UnsupportedFormat, PointGone) as error:
             self._work.note(
                 f"disk {self._source.name}: the parent's map cannot be read ({error.what}): everything is read"
@@ -156,7 +158,8 @@ class DiskBackup:
             )
             return None
         try:
-            found = MapReader.open(self._session.store, self._session.keys, record.place_from_json(state.root))
+            ref = record.place_from_json(state.root)
+            found = self._reader(ref)
             page, inside = divmod(found.root.covered, PAGE_BLOCKS)
             if inside:
                 found.page(page)  # the one page of it that will be read
@@ -164,6 +167,10 @@ class DiskBackup:
             self._work.note(f"disk {self._source.name}: its checkpoint cannot be read ({error.what}): it is read again")
             return None
         return found
+
+    def _reader(self, ref: ChunkRef) -> MapReader:
+        session = self._session
+        return MapReader.open(session.store, session.keys, ref, pages_kept(len(session.body.disks)))
 
     def _trusted_changes(self, parent: MapReader | None, allocated: Blocks) -> Blocks | None:
         """The blocks that a change map calls changed, or None: read everything and compare."""
@@ -320,7 +327,7 @@ class DiskBackup:
 
     def _store_root(self, root: Root) -> ChunkRef:
         parent = self._parent
-        if parent is not None and root.size == parent.root.size and root.pages == parent.root.pages:
+        if parent is not None and root.size == parent.size and root.pages == parent.pages:
             return self._parent_ref
         return self._session.add_metadata(Kind.ROOT, root.encode())
 

@@ -92,9 +92,10 @@ class DiskRestore:
         return min(BLOCK_SIZE, self._state.size - block * BLOCK_SIZE)
 
     def reader(self) -> MapReader:
-        """Of the disk's map. Damaged when it is not this disk's."""
+        """Of the disk's map, for one walk through its pages in order. Damaged when it is not this disk's."""
         repository = self._repository
-        reader = MapReader.open(repository.store, repository.keys, place_from_json(self._state.root))
+        ref = place_from_json(self._state.root)
+        reader = MapReader.open(repository.store, repository.keys, ref, kept=1)
         if reader.root.size != self._state.size or reader.root.covered != reader.root.blocks:
             raise Damaged("a disk's map does not fit its restore point", self._work.point.name)
         return reader

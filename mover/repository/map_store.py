@@ -22,22 +22,28 @@ from mover.repository.tables import PackTable
 from mover.store.base import Store
 
 PAGES_KEPT = 64
-"""Decoded pages kept by a reader: about 20 MB."""
+"""Decoded pages that the readers of all disks side by side keep: about 20 MB."""
+
+
+def pages_kept(disks: int) -> int:
+    """The part of each reader of so many."""
+    return max(2, PAGES_KEPT // disks)
 
 
 class MapReader:
-    """Pages of one disk's map. `entry` and `page` raise what `read_chunk` raises."""
+    """Pages of one disk's map, the last `kept` of them decoded. `entry` and `page` raise what `read_chunk` raises."""
 
-    def __init__(self, store: Store, keys: KeyRing, root: Root) -> None:
+    def __init__(self, store: Store, keys: KeyRing, root: Root, kept: int = PAGES_KEPT) -> None:
         self.root = root
+        self._kept = kept
         self._store = store
         self._reader = FrameReader(keys)
         self._lock = threading.Lock()
         self._pages: OrderedDict[int, Page] = OrderedDict()
 
     @classmethod
-    def open(cls, store: Store, keys: KeyRing, ref: ChunkRef) -> MapReader:
-        return cls(store, keys, Root.decode(read_chunk(store, FrameReader(keys), ref, Kind.ROOT)))
+    def open(cls, store: Store, keys: KeyRing, ref: ChunkRef, kept: int = PAGES_KEPT) -> MapReader:
+        return cls(store, keys, Root.decode(read_chunk(store, FrameReader(keys), ref, Kind.ROOT)), kept)
 
     def page(self, number: int) -> Page | None:
         """None where all blocks are zero."""
@@ -51,7 +57,7 @@ class MapReader:
                 if len(page.entries) != self.root.page_blocks(number) or page.raw_lengths is not None:
                     raise Damaged("a map page has another number of blocks than its disk", slot.ref.place)
                 self._pages[number] = page
-                while len(self._pages) > PAGES_KEPT:
+                while len(self._pages) > self._kept:
                     self._pages.popitem(last=False)
             else:
                 self._pages.move_to_end(number)

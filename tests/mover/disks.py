@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from mover.backup import Backup, BackupRequest, BackupResult, BackupSettings
@@ -89,6 +91,21 @@ def back_up(
     made = BackupRequest(resource, job, list(disks), **request)  # type: ignore[arg-type]
     progress = quiet(repository.clock)
     return Backup(repository, made, settings or BackupSettings(workers=2), progress, cancelled, seed=1).run()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what other threads do; only what never comes takes so long that it fails."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        threading.Event().wait(0.01)
+
+
+def covered_by_checkpoint(repository: Repository) -> list[int]:
+    """Blocks of each disk that the record of the only point names."""
+    (entry,) = repository.point_entries()
+    header = record.decode_header(repository.store.read_record(entry.name).data, entry.name)
+    return [state.covered for state in header.disks]
 
 
 def checkpointed(repository: Repository, *covered: int) -> bool:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import random
 import tempfile
 import threading
+import weakref
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -15,10 +17,15 @@ from hypothesis import strategies as st
 
 from mover.backup import MOST_DISKS, BackupSettings
 from mover.disk.changes import ChangeMap, check
+from mover.disk_backup import DiskBackup
 from mover.errors import Cancelled, SessionBusy, SourceError, UsageError, WrongPassword
+from mover.repository.chunk import ChunkRef
+from mover.repository.map_store import PAGES_KEPT, MapReader
+from mover.repository.record import Header
 from mover.repository.repository import Repository
+from mover.repository.session import Session
 from mover.store.memory import MemoryStore
-from tests.mover.disks import MIB, MemoryDisk, back_up, checkpointed, restore
+from tests.mover.disks import MIB, MemoryDisk, back_up, checkpointed, restore, until
 
 BLOCKS = 40
 
@@ -241,8 +248,7 @@ def crash_after_checkpoint(repository: Repository, disk: MemoryDisk, block: int,
 
     def on_read(offset: int) -> None:
         if offset // MIB >= block:
-            while not checkpointed(repository, *covered):
-                threading.Event().wait(0.01)
+            until(lambda: checkpointed(repository, *covered))
             raise Crash
 
     disk.on_read = on_read
@@ -328,6 +334,26 @@ def test_a_crash_keeps_what_a_checkpoint_has_of_each_disk(repository: Repository
     for number, disk in enumerate(disks):
         restore(repository, result.point, str(tmp_path / disk.name), number)
         assert (tmp_path / disk.name).read_bytes() == disk.data
+
+
+def test_the_pages_of_a_map_are_dropped_when_its_disk_is_read(repository: Repository) -> None:
+    disks = [disk_with([1, 39], name=f"d{k}") for k in range(2)]
+    back_up(repository, "one", *disks)
+    opened: list[weakref.ref[MapReader]] = []
+    reader, commit = DiskBackup._reader, Session.commit
+
+    def noted(disk: DiskBackup, ref: ChunkRef) -> MapReader:
+        found = reader(disk, ref)
+        opened.append(weakref.ref(found))
+        assert found._kept == PAGES_KEPT // 2
+        return found
+
+    def looked(session: Session, *arguments: Any) -> Header:
+        assert [ref() for ref in opened] == [None, None]
+        return commit(session, *arguments)
+
+    with mock.patch.object(DiskBackup, "_reader", noted), mock.patch.object(Session, "commit", looked):
+        assert back_up(repository, "two", *disks).statistics.new == 0
 
 
 def test_cancel_leaves_no_point_and_resumes(repository: Repository) -> None:
