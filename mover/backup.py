@@ -191,14 +191,14 @@ class Backup:
         self._result.resumed = session.resumed is not None
         work = Work(session, self._progress, self._random, self._between, self._note, self._result.statistics)
         self._session = session
-        self._pacing = Pacing(self._settings.checkpoint_seconds, self._clock.monotonic)
         self._disks = [
             DiskBackup(work, number, source, self._request.changes.get(source.identity))
             for number, source in enumerate(self._request.disks)
         ]
         for disk in self._disks:
             disk.prepare()
-        self._covered = [0] * len(self._disks)
+        self._covered = [disk.snapshot().covered for disk in self._disks]
+        self._pacing = Pacing(self._settings.checkpoint_seconds, self._clock.monotonic)
         for side_by_side in _groups(self._disks):
             self._read(side_by_side)
         self._replace_quarantined()

@@ -56,7 +56,7 @@ class Work:
 class DiskBackup:
     """The backup of disk `number` of a session: `prepare`, then its `lane` read to the end, then `finish`; `prepare_again`
     instead, for a lane that replaces what was found damaged since. `left`: bytes that are to be read. Between the two ends
-    `checkpoint` is what there is of its map.
+    `snapshot` is what there is of its map: never less than the checkpoint that the session is resumed from.
 
     Of the parent's map and the checkpoint's only the roots are kept; their pages are the lane's, and end with it."""
 
@@ -69,7 +69,7 @@ class DiskBackup:
         self._blocks = -(-source.size // BLOCK_SIZE)
         self._parent: Root | None = None
         self._lost_pages: set[int] = set()  # of the parent's map, as far as the sample met them
-        self._kept: DiskMap | None = None  # what the last checkpoint named
+        self._kept: DiskMap | None = None  # what the record names, or the last snapshot
         self.left = 0
 
     @property
@@ -101,7 +101,7 @@ class DiskBackup:
 
     def snapshot(self) -> Root:
         """The map so far, for a checkpoint: to be `stored` when the packs that it names are flushed."""
-        if self._kept is not None and self._builder.covered() == self._kept.root.covered:
+        if self._kept is not None and self._builder.covered() <= self._kept.root.covered:
             return self._kept.root
         return self._builder.snapshot()
 
@@ -166,6 +166,7 @@ class DiskBackup:
         except (Damaged, UnsupportedFormat, PointGone) as error:
             self._work.note(f"disk {self._source.name}: its checkpoint cannot be read ({error.what}): it is read again")
             return None
+        self._kept = DiskMap(ref, found.root)
         return found
 
     def _reader(self, ref: ChunkRef) -> MapReader:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 import msgspec
 
@@ -165,13 +164,16 @@ class Session:
         self.statistics.acknowledgements += 1
 
     def _disks_of_this_body(self) -> tuple[record.DiskState, ...]:
-        """The checkpoint's maps as far as this attempt's disks are the same to the letter: a record whose body speaks of
-        another source must not go on naming maps of the old one, or the next adopter takes those for maps of the new."""
+        """The checkpoint's maps of the disks that are the same to the letter in this attempt: a record whose body speaks of
+        another source must not go on naming maps of the old one, or the next adopter takes those for maps of the new. Such a
+        map counts for nothing: it is of 0 bytes, and no disk is."""
         disks = self.leased.header.disks
         if self.resumed_body is None:
             return disks
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(self.resumed_body.disks, self.body.disks, strict=False))
-        return disks[: len(list(same))]
+        return tuple(
+            state if before == now else msgspec.structs.replace(state, size=0, covered=0)
+            for state, before, now in zip(disks, self.resumed_body.disks, self.body.disks, strict=False)
+        )
 
     def _parent_is_dead(self, state: CollectorState, parent: str, *, fresh: bool) -> bool:
         return parent in state.gone_points or (fresh and parent in state.condemned_points)

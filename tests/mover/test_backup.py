@@ -25,7 +25,7 @@ from mover.repository.record import Header
 from mover.repository.repository import Repository
 from mover.repository.session import Session
 from mover.store.memory import MemoryStore
-from tests.mover.disks import MIB, MemoryDisk, back_up, checkpointed, restore, until
+from tests.mover.disks import MIB, MemoryDisk, back_up, checkpointed, covered_by_checkpoint, restore, until
 
 BLOCKS = 40
 
@@ -334,6 +334,84 @@ def test_a_crash_keeps_what_a_checkpoint_has_of_each_disk(repository: Repository
     for number, disk in enumerate(disks):
         restore(repository, result.point, str(tmp_path / disk.name), number)
         assert (tmp_path / disk.name).read_bytes() == disk.data
+
+
+@pytest.mark.parametrize("in_flight", [2, 0], ids=["side by side", "one after the other"])
+def test_no_checkpoint_of_a_resumed_backup_says_less_than_the_one_before(
+    repository: Repository, in_flight: int
+) -> None:
+    disks = [disk_with(list(range(BLOCKS)), seed=k, name=f"d{k}") for k in range(3)]
+    wanted = (16, 16, 16) if in_flight else (BLOCKS, BLOCKS, 16)
+    for disk in disks if in_flight else disks[2:]:
+        crash_after_checkpoint(repository, disk, 32, *wanted)
+    for disk in disks:
+        disk.in_flight = in_flight
+        disk.source = f"same {disk.name}"
+    with pytest.raises(Crash):
+        back_up(repository, "one", *disks, settings=every_range())
+    before = covered_by_checkpoint(repository)
+    assert min(before) >= 16
+    seen: list[list[int]] = []
+
+    def look() -> bool:
+        seen.append(covered_by_checkpoint(repository))
+        return False
+
+    def crash(offset: int) -> None:
+        enough = len(seen) + 4
+        until(lambda: len(seen) >= enough)  # a checkpoint may be made after each
+        raise Crash
+
+    for disk in disks:
+        disk.on_read = crash
+    with pytest.raises(Crash):
+        back_up(repository, "one", *disks, settings=every_range(), cancelled=look)
+    seen.append(covered_by_checkpoint(repository))
+    assert all(now >= then for found in seen for now, then in zip(found, before, strict=True))
+
+
+def test_a_disk_whose_source_changed_takes_no_other_disk_back(repository: Repository, tmp_path: Path) -> None:
+    disks = [disk_with(list(range(BLOCKS)), seed=k, name=f"d{k}") for k in range(3)]
+    for disk in disks:
+        disk.in_flight = 0
+        disk.source = f"same {disk.name}"
+    crash_after_checkpoint(repository, disks[2], 32, BLOCKS, BLOCKS, 16)
+    with pytest.raises(Crash):
+        back_up(repository, "one", *disks, settings=every_range())
+    disks[0].fill(random.Random(9), list(range(BLOCKS)))
+    disks[0].source = "another"
+
+    def crash(offset: int) -> None:
+        raise Crash
+
+    disks[0].on_read = crash
+    with pytest.raises(Crash):
+        back_up(repository, "one", *disks, settings=every_range())
+    assert covered_by_checkpoint(repository)[:2] == [0, BLOCKS]
+    for disk in disks:
+        disk.on_read = lambda offset: None
+        disk.reads.clear()
+    result = back_up(repository, "one", *disks)
+    assert sorted(disks[0].reads) == list(range(BLOCKS))
+    assert disks[1].reads == []
+    assert min(disks[2].reads) >= 16
+    for number, disk in enumerate(disks):
+        restore(repository, result.point, str(tmp_path / disk.name), number)
+        assert (tmp_path / disk.name).read_bytes() == disk.data
+
+
+def test_a_checkpoint_that_would_say_nothing_new_is_not_made(repository: Repository) -> None:
+    disk = disk_with(list(range(8)))
+    asked: list[None] = []
+
+    def on_read(offset: int) -> None:
+        enough = len(asked) + 6
+        until(lambda: len(asked) >= enough)
+
+    disk.on_read = on_read
+    settings = BackupSettings(workers=1, checkpoint_seconds=0.0)
+    result = back_up(repository, "one", disk, settings=settings, cancelled=lambda: bool(asked.append(None)))
+    assert result.checkpoints <= 2  # of the disk's one range, there or not
 
 
 def test_the_pages_of_a_map_are_dropped_when_its_disk_is_read(repository: Repository) -> None:
