@@ -85,6 +85,8 @@ class DiskBackup:
         start = resumed.root.covered if resumed else 0
         wanted = allocated if changed is None else allocated & changed
         self.left = (len(wanted) - int(wanted.mask(0, start).sum())) * BLOCK_SIZE
+        if start < self._blocks and wanted.any(self._blocks - 1, self._blocks):
+            self.left -= self._blocks * BLOCK_SIZE - self._source.size  # the last block may be short
         self._parent = parent.root if parent else None
         builder = self._builder = MapBuilder(self._source.size, self._parent, self._store_page)
         plan = self._plan(builder, parent, resumed, allocated, changed)
@@ -114,9 +116,10 @@ class DiskBackup:
     def finish(self) -> DiskMap:
         """The whole map, when the lane was read to its end."""
         root = self._builder.finish()
-        if self._kept is None or self._kept.root is not root:
-            self._kept = DiskMap(self._store_root(root), root)
-        return self._kept
+        kept = self._kept
+        if kept is None or kept.root != root or self._session.view.quarantined(kept.ref.place):
+            kept = self._kept = DiskMap(self._store_root(root), root)
+        return kept
 
     # -- what is known beforehand
 

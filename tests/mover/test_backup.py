@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mover.backup import MOST_DISKS, BackupSettings
+from mover.backup import MOST_DISKS, Backup, BackupRequest, BackupSettings
 from mover.disk.changes import ChangeMap, check
-from mover.disk_backup import DiskBackup
+from mover.disk_backup import DiskBackup, DiskMap
 from mover.errors import Cancelled, SessionBusy, SourceError, UsageError, WrongPassword
+from mover.progress import Progress, Snapshot
 from mover.repository.chunk import ChunkRef
+from mover.repository.keys import Kind
 from mover.repository.map_store import PAGES_KEPT, MapReader
 from mover.repository.record import Header
 from mover.repository.repository import Repository
@@ -414,6 +416,26 @@ def test_a_checkpoint_that_would_say_nothing_new_is_not_made(repository: Reposit
     assert result.checkpoints <= 2  # of the disk's one range, there or not
 
 
+def test_a_map_that_the_last_checkpoint_has_is_not_stored_again(repository: Repository) -> None:
+    roots: list[Kind] = []
+    add, finish = Session.add_metadata, DiskBackup.finish
+
+    def counted(session: Session, kind: Kind, raw: bytes) -> ChunkRef:
+        roots.extend([kind] * (kind == Kind.ROOT))
+        return add(session, kind, raw)
+
+    def after_a_checkpoint(disk: DiskBackup) -> DiskMap:
+        disk.stored(disk.snapshot())
+        return finish(disk)
+
+    with (
+        mock.patch.object(Session, "add_metadata", counted),
+        mock.patch.object(DiskBackup, "finish", after_a_checkpoint),
+    ):
+        back_up(repository, "one", disk_with([1, 39]))
+    assert len(roots) == 1
+
+
 def test_the_pages_of_a_map_are_dropped_when_its_disk_is_read(repository: Repository) -> None:
     disks = [disk_with([1, 39], name=f"d{k}") for k in range(2)]
     back_up(repository, "one", *disks)
@@ -432,6 +454,14 @@ def test_the_pages_of_a_map_are_dropped_when_its_disk_is_read(repository: Reposi
 
     with mock.patch.object(DiskBackup, "_reader", noted), mock.patch.object(Session, "commit", looked):
         assert back_up(repository, "two", *disks).statistics.new == 0
+
+
+def test_the_progress_is_of_all_disks_to_the_byte(repository: Repository) -> None:
+    disks = [disk_with([0, 5, BLOCKS - 1], seed=k, name=f"d{k}") for k in range(2)]
+    seen: list[Snapshot] = []
+    request = BackupRequest("vm", "one", disks)
+    Backup(repository, request, BackupSettings(workers=2), Progress(repository.clock, seen.append)).run()
+    assert {snapshot.total for snapshot in seen if snapshot.stage == "back up 2 disks"} == {2 * (3 * MIB - 700)}
 
 
 def test_cancel_leaves_no_point_and_resumes(repository: Repository) -> None:
