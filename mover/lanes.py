@@ -2,15 +2,16 @@
 """Disks side by side: each is a lane, and a thread that is free takes from the lane with the fewest things on their way. So a
 disk that its service throttles holds its fair share of the threads and no more, and the last one left has them all.
 
-Not here: what is read (`mover.pipeline`) or restored (`mover.restore`).
+The threads are a `Crew`, which ends together. Not here: what is read (`mover.pipeline`) or restored (`mover.restore`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 QUEUED = 4
@@ -95,3 +96,94 @@ class Lanes(Generic[L]):
     def done(self, lane: L) -> None:
         with self._changed:
             lane._busy -= 1
+
+
+class Crew(Generic[L]):
+    """Threads that end together: the first error stops all. Leaving the context waits for them, then raises that error.
+
+    The thread that enters it feeds the lanes, and calls `between` often while it feeds and waits; an error of `between` is one
+    as well. `on_fail` wakes threads that wait for something else than the lanes; it may be called more than once.
+    """
+
+    def __init__(
+        self, lanes: Lanes[L], between: Callable[[], None], on_fail: Callable[[], None] = lambda: None
+    ) -> None:
+        self._lanes = lanes
+        self._between = between
+        self._on_fail = on_fail
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        self._threads: list[tuple[threading.Thread, threading.Event]] = []
+        self.stopped = threading.Event()  # one has failed: nothing more is begun
+
+    def __enter__(self) -> Crew[L]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.fail(error)
+        self._lanes.close()
+        self.wait()
+        if self._failure is not None and self._failure is not error:
+            raise self._failure
+
+    def start(self, work: Callable[[], None], count: int, name: str) -> None:
+        for _ in range(count):
+            ended = threading.Event()
+            thread = threading.Thread(target=self._run, args=(work, ended), name=name)
+            thread.start()
+            self._threads.append((thread, ended))
+
+    def _run(self, work: Callable[[], None], ended: threading.Event) -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again in the thread that waits
+            self.fail(error)
+        finally:
+            ended.set()
+
+    def fail(self, error: BaseException) -> None:
+        with self._lock:
+            self._failure = self._failure or error
+        self.stopped.set()
+        self._lanes.close()
+        self._on_fail()
+
+    def feed(self, put: Callable[[L, Any], None] | None = None) -> None:
+        """Ask the lanes' plans to their end, or until one has failed; `put`, by default that of the lanes, takes what they say."""
+        put = put or self._lanes.put
+        while not self.stopped.is_set() and not self._lanes.all_fed():
+            if (lane := self._lanes.hungry(0.5)) is not None:
+                try:
+                    put(lane, next(lane.runs))
+                except StopIteration:
+                    self._lanes.fed(lane)
+            self._between()
+        self._lanes.close()
+
+    def serve(self, do: Callable[[L, Any], None]) -> None:
+        """A thread's work: whatever the lanes have ready."""
+        while (item := self._lanes.take()) is not None and not self.stopped.is_set():
+            lane, run = item
+            try:
+                do(lane, run)
+            finally:
+                self._lanes.done(lane)
+
+    def wait(self, name: str = "") -> None:
+        """For the threads of that name, or all. No error ends it, nor does Ctrl-C: they still use what the caller would close."""
+        while True:
+            try:
+                for thread, ended in self._threads:
+                    if name not in ("", thread.name):
+                        continue
+                    # An interrupted `join` takes a thread for dead that is not (Python 3.11).
+                    while not ended.wait(0.2):
+                        if not self.stopped.is_set():
+                            self._between()
+                    thread.join()
+                return
+            except BaseException as error:  # raised when all have ended
+                self.fail(error)

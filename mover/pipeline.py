@@ -15,11 +15,12 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 from blake3 import blake3
 
 from mover.disk.source import DiskSource
-from mover.lanes import Lane, Lanes
+from mover.lanes import Crew, Lane, Lanes
 from mover.repository.keys import Kind
 from mover.repository.map_store import MapBuilder
 from mover.repository.maps import BLOCK_SIZE, MapEntry
@@ -134,72 +135,31 @@ class Pipeline:
         self._ready: queue.SimpleQueue[tuple[DiskLane, Run, list[bytearray]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._in_flight: dict[bytes, list[tuple[MapBuilder, int]]] = {}
-        self._failure: BaseException | None = None
         self.statistics = Statistics()
 
     def run(self, between: Callable[[], None]) -> None:
-        readers = [
-            threading.Thread(target=self._guard, args=(self._read,), name="read") for _ in range(self._reader_count)
-        ]
-        work = self._work if readers else self._read_and_work
-        workers = [threading.Thread(target=self._guard, args=(work,), name="work") for _ in range(self._worker_count)]
-        for thread in (*readers, *workers):
-            thread.start()
-        try:
-            self._feed(between)
-        except BaseException as error:
-            self._fail(error)
-        self._lanes.close()
-        self._drain(readers, between)
-        for _ in workers:
+        with Crew(self._lanes, between, self._wake) as crew:
+            crew.start(partial(crew.serve, self._read), self._reader_count, "read")
+            work = partial(self._work, crew.stopped) if self._reader_count else partial(crew.serve, self._read_and_work)
+            crew.start(work, self._worker_count, "work")
+            crew.feed(self._put)
+            crew.wait("read")
             self._ready.put(None)
-        self._drain(workers, between)
-        if self._failure is not None:
-            raise self._failure
 
-    def _drain(self, threads: list[threading.Thread], between: Callable[[], None]) -> None:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)
-                try:
-                    if self._failure is None:
-                        between()
-                except BaseException as error:
-                    self._fail(error)
+    def _wake(self) -> None:
+        self._pool.close()
+        self._ready.put(None)
 
     # -- feeding and reading
 
-    def _feed(self, between: Callable[[], None]) -> None:
-        while self._failure is None and not self._lanes.all_fed():
-            lane = self._lanes.hungry(0.5)
-            if lane is not None:
-                run = next(lane.runs, None)
-                if run is None:
-                    self._lanes.fed(lane)
-                    continue
-                lane.source.read_ahead(run.first * BLOCK_SIZE, run.count * BLOCK_SIZE)
-                self._lanes.put(lane, run)
-            between()
+    def _put(self, lane: DiskLane, run: Run) -> None:
+        lane.source.read_ahead(run.first * BLOCK_SIZE, run.count * BLOCK_SIZE)
+        self._lanes.put(lane, run)
 
-    def _guard(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:  # raised again by `run` in the caller's thread
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        with self._lock:
-            if self._failure is None:
-                self._failure = error
-        self._pool.close()
-
-    def _read(self) -> None:
-        while (item := self._lanes.take()) is not None:
-            lane, run = item
-            if self._failure is None and (buffers := self._buffers(lane, run)):
-                lane.source.read_into(run.first * BLOCK_SIZE, buffers)
-                self._ready.put((lane, run, buffers))
-            self._lanes.done(lane)
+    def _read(self, lane: DiskLane, run: Run) -> None:
+        if buffers := self._buffers(lane, run):
+            lane.source.read_into(run.first * BLOCK_SIZE, buffers)
+            self._ready.put((lane, run, buffers))
 
     def _buffers(self, lane: DiskLane, run: Run) -> list[bytearray]:
         buffers = self._pool.take(run.count)
@@ -211,17 +171,13 @@ class Pipeline:
 
     # -- the stages
 
-    def _work(self) -> None:
-        while (item := self._ready.get()) is not None:
-            if self._failure is None:
-                self._process(*item)
+    def _work(self, stopped: threading.Event) -> None:
+        while (item := self._ready.get()) is not None and not stopped.is_set():
+            self._process(*item)
+        self._ready.put(None)  # for the next one
 
-    def _read_and_work(self) -> None:
-        while (item := self._lanes.take()) is not None:
-            lane, run = item
-            if self._failure is None:
-                self._process(lane, run, self._read_each(lane, run))
-            self._lanes.done(lane)
+    def _read_and_work(self, lane: DiskLane, run: Run) -> None:
+        self._process(lane, run, self._read_each(lane, run))
 
     def _read_each(self, lane: DiskLane, run: Run) -> Iterator[bytearray]:
         """The run's blocks, a few read when the first of them is asked for: what was just given back is still in the cache."""

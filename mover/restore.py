@@ -7,15 +7,15 @@ The point is held meanwhile (rule I7), or the restore says that it reads unheld.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from mover.disk.target import DiskTarget
 from mover.disk_restore import DiskRestore, RestoreResult, RestoreWork, Task
 from mover.errors import Cancelled, Damaged, ObjectNotFound, PointGone, PointNotFound
 from mover.keeper import Keeper
-from mover.lanes import Lane, Lanes
+from mover.lanes import Crew, Lane, Lanes
 from mover.progress import Progress
 from mover.repository.hold import Unheld
 from mover.repository.repository import Point, Repository
@@ -50,7 +50,6 @@ class Restore:
         self._cancelled = cancelled
         self._work = RestoreWork(repository, point, self._stop)
         self._keeper: Keeper | None = None
-        self._failure: BaseException | None = None
         self.notes: list[str] = []
 
     def disk(self, number: int) -> DiskRestore:
@@ -120,47 +119,10 @@ class Restore:
 
     def _carry_out(self, lanes: list[Lane[Task]], at_once: int) -> None:
         self._work.handled = 0
-        turns = Lanes(lanes, at_once)
-        threads = [threading.Thread(target=self._serve, args=(turns,), name="restore") for _ in range(at_once)]
-        for thread in threads:
-            thread.start()
-        try:
-            self._feed(turns)
-        except BaseException as error:
-            self._failure = self._failure or error
-        turns.close()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.5)
-                try:
-                    if self._failure is None:
-                        self.check(self._work.handled)
-                except BaseException as error:
-                    self._failure = self._failure or error
-        if self._failure is not None:
-            raise self._failure
+        with Crew(Lanes(lanes, at_once), lambda: self.check(self._work.handled)) as crew:
+            crew.start(partial(crew.serve, lambda lane, task: task()), at_once, "restore")
+            crew.feed()
         self.check(self._work.handled)
-
-    def _feed(self, turns: Lanes[Lane[Task]]) -> None:
-        while self._failure is None and not turns.all_fed():
-            lane = turns.hungry(0.5)
-            if lane is not None:
-                task = next(lane.runs, None)
-                if task is None:
-                    turns.fed(lane)
-                else:
-                    turns.put(lane, task)
-            self.check(self._work.handled)
-
-    def _serve(self, turns: Lanes[Lane[Task]]) -> None:
-        while (item := turns.take()) is not None:
-            lane, task = item
-            try:
-                if self._failure is None:
-                    task()
-            except BaseException as error:  # raised again by `run` in the caller's thread
-                self._failure = self._failure or error
-            turns.done(lane)
 
 
 def _groups(disks: list[tuple[DiskRestore, DiskTarget]]) -> list[list[tuple[DiskRestore, DiskTarget]]]:

@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import Counter
+from types import FrameType
+from unittest import mock
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mover.lanes import QUEUED, Lane, Lanes
+from mover.lanes import QUEUED, Crew, Lane, Lanes
+from tests.mover.disks import until
 
 READERS = 3
 
@@ -67,3 +73,86 @@ def test_the_last_lane_has_all_the_readers() -> None:
     found = lanes.take()
     assert found is not None
     assert found[0] is last
+
+
+# -- a crew
+
+
+def nothing() -> None:
+    """Between."""
+
+
+def crew_of(runs: int) -> Crew[Lane[int]]:
+    return Crew(Lanes(lanes_of([runs]), READERS), nothing)
+
+
+def test_threads_end_when_one_of_them_cannot_be_started() -> None:
+    crew = crew_of(1)
+    start, started = threading.Thread.start, []
+
+    def refused(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    def work() -> None:
+        with mock.patch.object(threading.Thread, "start", refused), crew:
+            crew.start(lambda: crew.serve(lambda lane, run: None), 3, "test")
+
+    with pytest.raises(RuntimeError, match="start new thread"):
+        work()
+    assert [thread.is_alive() for thread in started] == [False, False]
+
+
+def test_an_interrupt_does_not_leave_threads_behind_nor_does_a_second_one() -> None:
+    crew = crew_of(1)
+    main = threading.get_ident()
+    interrupts: list[int] = []
+    ended: list[bool] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    def do(lane: Lane[int], run: int) -> None:
+        until(lambda: crew._lanes._closed)  # nothing is left but to wait
+        for count in (1, 2):
+            signal.pthread_kill(main, signal.SIGINT)
+            until(lambda count=count: len(interrupts) == count and crew.stopped.is_set())
+        ended.append(True)
+
+    def work() -> None:
+        with crew:
+            crew.start(lambda: crew.serve(do), 1, "test")
+            crew.feed()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert ended
+    finally:
+        until(lambda: ended)
+        signal.signal(signal.SIGINT, before)
+
+
+def test_after_a_failure_nothing_more_is_begun() -> None:
+    crew = crew_of(QUEUED * READERS - 1)  # all of them wait before a thread begins
+    done: list[int] = []
+
+    def do(lane: Lane[int], run: int) -> None:
+        done.append(run)
+        if run == 0:
+            until(lambda: len(done) == READERS)
+            raise ValueError("the first")
+        until(crew.stopped.is_set)
+
+    def work() -> None:
+        with crew:
+            crew.feed()
+            crew.start(lambda: crew.serve(do), READERS, "test")
+
+    with pytest.raises(ValueError, match="the first"):
+        work()
+    assert sorted(done) == list(range(READERS))

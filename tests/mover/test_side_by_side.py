@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mover.errors import Cancelled, TargetError
+from mover.errors import Cancelled, TargetError, VerifyFailed
+from mover.progress import Progress, Snapshot
 from mover.repository.repository import Repository
 from mover.restore import MOST_AT_ONCE, Restore, RestoreSettings
 from mover.restore_steps import MOST_BLOCKS
 from mover.store.memory import MemoryStore
-from tests.mover.disks import MIB, MemoryDisk, back_up, quiet, restore
+from tests.mover.disks import MIB, MemoryDisk, back_up, quiet, restore, until
 from tests.mover.wounds import SparseTarget
 
 BLOCKS = 48
@@ -35,14 +36,20 @@ class RemoteTarget(SparseTarget):
     remote = True
     at_once = 2
 
+    def sync(self) -> None:
+        """It is in memory."""
+
+    def read_into(self, offset: int, target: bytearray | memoryview) -> None:
+        first = offset // MIB
+        target[:] = b"".join(self.blocks.get(first + k, bytes(MIB)) for k in range(-(-len(target) // MIB)))
+
 
 def test_a_disk_that_does_not_answer_holds_up_no_other(repository: Repository, tmp_path: Path) -> None:
     slow, *others = disks = [disk_with(list(range(BLOCKS)), seed=k, name=f"d{k}") for k in range(3)]
 
     def on_read(offset: int) -> None:
         if offset >= 8 * MIB:
-            while any(len(disk.reads) < BLOCKS for disk in others):
-                threading.Event().wait(0.01)
+            until(lambda: all(len(disk.reads) == BLOCKS for disk in others))
 
     slow.on_read = on_read
     result = back_up(repository, "one", *disks)
@@ -68,8 +75,7 @@ def test_a_target_that_takes_nothing_holds_up_no_other(repository: Repository) -
 
     class Slow(RemoteTarget):
         def write(self, offset: int, data: bytes) -> None:
-            while any(len(target.blocks) < BLOCKS for target in quick):
-                threading.Event().wait(0.01)
+            until(lambda: all(len(target.blocks) == BLOCKS for target in quick))
             super().write(offset, data)
 
     targets = dict(enumerate([quick[0], Slow(), quick[1]]))
@@ -144,3 +150,90 @@ def test_so_many_disks_share_a_bounded_number_of_threads(
     Restore(repository, point, RestoreSettings(), quiet()).run(targets)  # type: ignore[arg-type]
     assert most <= MOST_AT_ONCE
     assert all(targets[k].blocks == {k: disks[k].data[k * MIB : (k + 1) * MIB]} for k in range(20))
+
+
+def test_a_disk_that_does_not_answer_holds_its_share_of_the_readers_and_no_more(repository: Repository) -> None:
+    """All is queued while both stand still; then one goes on, and the readers that it sets free stay with it."""
+    stuck, free = disks = [MemoryDisk(96 * MIB, name=name, sparse=False) for name in ("stuck", "free")]
+    for disk in disks:
+        disk.in_flight = 4
+    queued: list[int] = []
+    lock, waiting, most = threading.Lock(), 0, 0
+
+    def on_stuck(offset: int) -> None:
+        nonlocal waiting, most
+        with lock:
+            waiting += 1
+            if len(free.reads) <= 96 - 5 * 8:  # of that disk more is left than four readers have on their way
+                most = max(most, waiting)
+        until(lambda: len(free.reads) == 96)
+
+    stuck.on_read = on_stuck
+    free.on_read = lambda offset: until(lambda: len(queued) == 24 and waiting >= 4)
+    for disk in disks:
+        disk.read_ahead = lambda offset, length: queued.append(offset)  # type: ignore[method-assign]
+    back_up(repository, "one", *disks)
+    assert most == 4
+
+
+def test_so_many_disks_share_a_bounded_number_of_readers(repository: Repository) -> None:
+    disks = [disk_with([k], seed=k, name=f"d{k}") for k in range(12)]
+    counts: list[int] = []
+    for disk in disks:
+        disk.in_flight = 6
+        disk.on_read = lambda offset: counts.append(sum(thread.name == "read" for thread in threading.enumerate()))
+    back_up(repository, "one", *disks)
+    assert max(counts) <= 8
+
+
+def test_every_target_is_made_durable_and_then_verified(repository: Repository) -> None:
+    disks = [disk_with([0, 5], seed=k, name=f"d{k}") for k in range(2)]
+    point = repository.find_point(back_up(repository, "one", *disks).point)
+
+    class Durable(RemoteTarget):
+        synced = False
+
+        def sync(self) -> None:
+            self.synced = True
+
+        def read_into(self, offset: int, target: bytearray | memoryview) -> None:
+            assert self.synced
+            super().read_into(offset, target)
+
+    class Forgetful(Durable):
+        def sync(self) -> None:
+            super().sync()
+            self.blocks[5] = bytes(MIB)
+
+    def go(second: Durable) -> None:
+        job = Restore(repository, point, RestoreSettings(verify=True), quiet())
+        job.run({0: Durable(), 1: second})  # type: ignore[dict-item]
+
+    go(Durable())
+    with pytest.raises(VerifyFailed):
+        go(Forgetful())
+
+
+def test_local_targets_are_written_one_after_the_other_and_told_as_one_each(repository: Repository) -> None:
+    disks = [disk_with(list(range(BLOCKS)), seed=k, name=f"d{k}") for k in range(2)]
+    point = repository.find_point(back_up(repository, "one", *disks).point)
+    order: list[int] = []
+
+    class Target(RemoteTarget):
+        def __init__(self, number: int, remote: bool) -> None:
+            super().__init__()
+            self.number, self.remote = number, remote
+
+        def write(self, offset: int, data: bytes) -> None:
+            order.append(self.number)
+            super().write(offset, data)
+
+    def totals(remote: bool) -> set[int]:
+        seen: list[Snapshot] = []
+        job = Restore(repository, point, RestoreSettings(), Progress(repository.clock, seen.append))
+        job.run({k: Target(k, remote) for k in range(2)})  # type: ignore[misc]
+        return {snapshot.total for snapshot in seen if snapshot.stage == "restore"}
+
+    assert totals(remote=False) == {BLOCKS * MIB}
+    assert order == sorted(order)
+    assert totals(remote=True) == {2 * BLOCKS * MIB}
