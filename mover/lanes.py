@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from mover.store.patience import ended_by
+
 QUEUED = 4
 """Runs that a lane holds ready for each thread."""
 
@@ -114,7 +116,7 @@ class Crew(Generic[L]):
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._threads: list[tuple[threading.Thread, threading.Event]] = []
-        self.stopped = threading.Event()  # one has failed: nothing more is begun
+        self.stopped = threading.Event()  # one has failed: nothing more is begun, and nobody waits for a store
 
     def __enter__(self) -> Crew[L]:
         return self
@@ -138,7 +140,8 @@ class Crew(Generic[L]):
 
     def _run(self, work: Callable[[], None], ended: threading.Event) -> None:
         try:
-            work()
+            with ended_by(self.stopped):
+                work()
         except BaseException as error:  # raised again in the thread that waits
             self.fail(error)
         finally:
@@ -154,13 +157,17 @@ class Crew(Generic[L]):
     def feed(self, put: Callable[[L, Any], None] | None = None) -> None:
         """Ask the lanes' plans to their end, or until one has failed; `put`, by default that of the lanes, takes what they say."""
         put = put or self._lanes.put
-        while not self.stopped.is_set() and not self._lanes.all_fed():
-            if (lane := self._lanes.hungry(0.5)) is not None:
-                try:
-                    put(lane, next(lane.runs))
-                except StopIteration:
-                    self._lanes.fed(lane)
-            self._between()
+        with ended_by(self.stopped):
+            while not self.stopped.is_set() and not self._lanes.all_fed():
+                if (lane := self._lanes.hungry(0.5)) is not None:
+                    try:
+                        run = next(lane.runs)
+                    except StopIteration:
+                        self._lanes.fed(lane)
+                    else:
+                        if run is not None:
+                            put(lane, run)
+                self._between()
         self._lanes.close()
 
     def serve(self, do: Callable[[L, Any], None]) -> None:
@@ -176,14 +183,15 @@ class Crew(Generic[L]):
         """For the threads of that name, or all. No error ends it, nor does Ctrl-C: they still use what the caller would close."""
         while True:
             try:
-                for thread, ended in self._threads:
-                    if name not in ("", thread.name):
-                        continue
-                    # An interrupted `join` takes a thread for dead that is not (Python 3.11).
-                    while not ended.wait(0.2):
-                        if not self.stopped.is_set():
-                            self._between()
-                    thread.join()
+                with ended_by(self.stopped):
+                    for thread, ended in self._threads:
+                        if name not in ("", thread.name):
+                            continue
+                        # An interrupted `join` takes a thread for dead that is not (Python 3.11).
+                        while not ended.wait(0.2):
+                            if not self.stopped.is_set():
+                                self._between()
+                        thread.join()
                 return
             except BaseException as error:  # raised when all have ended
                 self.fail(error)

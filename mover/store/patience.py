@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from mover.clock import SYSTEM, Clock
@@ -16,6 +17,7 @@ from mover.errors import Cancelled, StoreUnavailable
 
 _FIRST = 0.5  # seconds; doubles with every attempt
 _LONGEST = 30.0  # seconds
+_LOOK = 0.5  # seconds
 T = TypeVar("T")
 
 
@@ -37,6 +39,24 @@ class RetryLater(_InPassing):
 
 class TooSlow(_InPassing):
     """The store did not finish in time: a smaller request may be answered."""
+
+
+class _OfThread(threading.local):
+    end: threading.Event | None = None
+
+
+_OF_THREAD = _OfThread()
+
+
+@contextmanager
+def ended_by(end: threading.Event) -> Iterator[None]:
+    """Within it every wait of this thread, whoever's patience it is, ends within _LOOK when the event is set: what others of
+    a crew still ask for is of no use when one of them has failed."""
+    before, _OF_THREAD.end = _OF_THREAD.end, end
+    try:
+        yield
+    finally:
+        _OF_THREAD.end = before
 
 
 class Patience:
@@ -70,9 +90,15 @@ class Patience:
             raise Cancelled("stopped while asking the store", name)
 
     def wait(self, name: str, seconds: float) -> None:
-        """Cancelled when that comes meanwhile."""
-        if self._clock.wait(self._cancel, seconds):
-            raise Cancelled("stopped while waiting for the store", name)
+        """Cancelled when that comes meanwhile, or what the thread is `ended_by`."""
+        end = _OF_THREAD.end
+        while True:
+            part = seconds if end is None else min(seconds, _LOOK)
+            if self._clock.wait(self._cancel, part) or (end is not None and end.is_set()):
+                raise Cancelled("stopped while waiting for the store", name)
+            seconds -= part
+            if seconds <= 0:
+                return
 
     def pauses(self, name: str) -> Callable[[StoreUnavailable], None]:
         """A function to call at every failure of one request: it waits, or raises when patience is over."""

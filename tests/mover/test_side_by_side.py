@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mover.errors import Cancelled, TargetError, VerifyFailed
+from mover.errors import Cancelled, SourceError, StoreUnavailable, TargetError, VerifyFailed
 from mover.progress import Progress, Snapshot
 from mover.repository.repository import Repository
 from mover.restore import MOST_AT_ONCE, Restore, RestoreSettings
 from mover.restore_steps import MOST_BLOCKS
 from mover.store.memory import MemoryStore
+from mover.store.patience import Patience
 from tests.mover.disks import MIB, MemoryDisk, back_up, quiet, restore, until
 from tests.mover.wounds import SparseTarget
 
@@ -184,6 +185,44 @@ def test_so_many_disks_share_a_bounded_number_of_readers(repository: Repository)
         disk.on_read = lambda offset: counts.append(sum(thread.name == "read" for thread in threading.enumerate()))
     back_up(repository, "one", *disks)
     assert max(counts) <= 8
+
+
+class StandingClock:
+    """No time passes; a wait ends when its event is set, or to wait again."""
+
+    most = 3000
+
+    def __init__(self) -> None:
+        self.waits = 0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def wall(self) -> float:
+        return 0.0
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits += 1
+        assert self.waits < self.most
+        return event.wait(0.01)
+
+
+def test_a_disk_that_fails_waits_for_no_others_patience(repository: Repository) -> None:
+    busy, dead = disks = [disk_with([0], name=name) for name in ("busy", "dead")]
+    clock = StandingClock()
+
+    def refused() -> None:
+        raise StoreUnavailable("busy", "b")
+
+    def die(offset: int) -> None:
+        until(lambda: clock.waits)
+        raise SourceError("a disk that is gone", "d")
+
+    busy.on_read = lambda offset: Patience(clock).ask("busy", refused)
+    dead.on_read = die
+    with pytest.raises(SourceError, match="gone"):
+        back_up(repository, "one", *disks)
+    assert clock.waits < clock.most, "it waited on though the other disk had failed"
 
 
 def test_every_target_is_made_durable_and_then_verified(repository: Repository) -> None:

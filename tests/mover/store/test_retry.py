@@ -21,7 +21,7 @@ from mover.errors import (
 from mover.store.base import Entry
 from mover.store.fault import Fault, FaultStore
 from mover.store.memory import MemoryStore
-from mover.store.patience import RetryLater
+from mover.store.patience import RetryLater, ended_by
 from mover.store.retry import RetryStore
 from tests.mover.store.clock import ManualClock
 
@@ -160,3 +160,22 @@ def test_a_listing_that_never_comes_further_fails() -> None:
     assert next(listing).name == "a"
     with pytest.raises(StoreUnavailable):
         next(listing)
+
+
+def test_a_wait_ends_with_what_the_thread_works_for() -> None:
+    world = World(Fault("size", "fail", times=1_000_000))
+    end = threading.Event()
+    wait = world.clock.wait
+
+    def passing(event: threading.Event, seconds: float) -> bool:
+        if sum(world.clock.waits) >= 20:
+            end.set()
+        return wait(event, seconds)
+
+    world.clock.wait = passing  # type: ignore[method-assign]
+    with ended_by(end), pytest.raises(Cancelled):
+        world.store.size("a")
+    assert sum(world.clock.waits) <= 22
+    end.set()
+    with pytest.raises(StoreUnavailable):  # outside it only the store's own end counts
+        world.store.size("a")
