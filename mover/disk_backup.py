@@ -244,9 +244,10 @@ class DiskBackup:
         resumed: MapReader | None,
         allocated: Blocks,
         changed: Blocks | None,
-    ) -> Iterator[Run]:
+    ) -> Iterator[Run | None]:
         covered = resumed.root.covered if resumed else 0
         for page in range(len(builder.root.pages)):
+            yield None  # to fetch the parent's page takes its time, and there may be nothing to read in many
             low = page * PAGE_BLOCKS
             high = low + builder.root.page_blocks(page)
             if resumed and high <= covered:
@@ -287,9 +288,10 @@ class DiskBackup:
             for start, end in runs(read, low):
                 yield from cut_runs(start, end)
 
-    def _plan_repair(self, builder: MapBuilder, old: MapReader) -> Iterator[Run]:
+    def _plan_repair(self, builder: MapBuilder, old: MapReader) -> Iterator[Run | None]:
         quarantine = self._session.view.quarantine
         for page, slot in enumerate(old.root.pages):
+            yield None
             if slot is None or not _slot_uses(slot, quarantine):
                 builder.take_over(page, slot)
                 continue

@@ -102,9 +102,11 @@ class DiskRestore:
 
     # -- restoring
 
-    def tasks(self, target: DiskTarget) -> Iterator[Task]:
+    def tasks(self, target: DiskTarget) -> Iterator[Task | None]:
         for step in steps(self.reader()):
-            if isinstance(step, Zeros):
+            if step is None:
+                yield None
+            elif isinstance(step, Zeros):
                 yield partial(self._zero, target, step.start, step.end)
             else:
                 yield partial(self._fetch, target, step)
@@ -211,11 +213,12 @@ class DiskRestore:
 
     # -- verifying
 
-    def verifications(self, target: DiskTarget) -> Iterator[Task]:
+    def verifications(self, target: DiskTarget) -> Iterator[Task | None]:
         """The target is read back and every block compared with the map."""
         reader = self.reader()
         at_once = FETCH_BYTES // BLOCK_SIZE
         for number in range(len(reader.root.pages)):
+            yield None
             entries = page_of(reader, number).entries
             for at in range(0, len(entries), at_once):
                 yield partial(self._verify_blocks, target, number * PAGE_BLOCKS + at, entries[at : at + at_once])

@@ -2,11 +2,13 @@
 """Disks side by side: each is a lane, and a thread that is free takes from the lane with the fewest things on their way. So a
 disk that its service throttles holds its fair share of the threads and no more, and the last one left has them all.
 
-The threads are a `Crew`, which ends together. Not here: what is read (`mover.pipeline`) or restored (`mover.restore`).
+One thread, the feeder, asks the disks' plans what comes next, in turn; the others, a `Crew`, carry it out and end together.
+Not here: what is read (`mover.pipeline`) or restored (`mover.restore`).
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,9 @@ from typing import Any, Generic, TypeVar
 from mover.store.patience import ended_by
 
 QUEUED = 4
-"""Runs that a lane holds ready for each thread."""
+"""Runs held ready for each thread, of all lanes together."""
+LEAST_QUEUED = 2
+"""Runs that a lane holds ready, however many lanes there are."""
 
 
 T = TypeVar("T")
@@ -25,12 +29,14 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Lane(Generic[T]):
-    """What there is to do for one disk, in order."""
+    """What there is to do for one disk, in order. None: the plan looked at a part of it and found nothing yet."""
 
-    runs: Iterator[T]
+    runs: Iterator[T | None]
     _waiting: deque[T] = field(default_factory=deque, init=False)
     _busy: int = field(default=0, init=False)
     _fed: bool = field(default=False, init=False)
+    _asked: int = field(default=0, init=False)
+    _taken: int = field(default=0, init=False)
 
 
 L = TypeVar("L", bound=Lane[Any])
@@ -41,22 +47,27 @@ class Lanes(Generic[L]):
 
     def __init__(self, lanes: Sequence[L], threads: int) -> None:
         self._lanes = lanes
-        self._room = QUEUED * threads
+        self._threads = threads
+        self._turns = itertools.count(1)
         self._changed = threading.Condition()
         self._closed = False
 
     # -- the feeder
 
     def hungry(self, seconds: float) -> L | None:
-        """The lane that has the fewest runs ready; None when so many seconds have passed and none has room."""
+        """Of the lanes with room the one that was asked longest ago; None when so many seconds have passed and none has room."""
         with self._changed:
             if not self._changed.wait_for(self._hungriest, seconds):
                 return None
-            return self._hungriest()
+            lane = self._hungriest()
+            if lane is not None:
+                lane._asked = next(self._turns)
+            return lane
 
     def _hungriest(self) -> L | None:
-        lanes = [lane for lane in self._lanes if not lane._fed and len(lane._waiting) < self._room]
-        return min(lanes, key=lambda lane: len(lane._waiting), default=None)
+        unfed = [lane for lane in self._lanes if not lane._fed]
+        room = max(LEAST_QUEUED, QUEUED * self._threads // max(1, len(unfed)))
+        return min((lane for lane in unfed if len(lane._waiting) < room), key=lambda lane: lane._asked, default=None)
 
     def put(self, lane: L, run: Any) -> None:
         with self._changed:
@@ -69,6 +80,7 @@ class Lanes(Generic[L]):
             lane._fed = True
 
     def all_fed(self) -> bool:
+        """Only the feeder asks, who alone changes it: no lock."""
         return all(lane._fed for lane in self._lanes)
 
     def close(self) -> None:
@@ -87,13 +99,14 @@ class Lanes(Generic[L]):
             if lane is None:
                 return None
             lane._busy += 1
+            lane._taken = next(self._turns)
             run = lane._waiting.popleft()
             self._changed.notify_all()
             return lane, run
 
     def _fairest(self) -> L | None:
         lanes = [lane for lane in self._lanes if lane._waiting]
-        return min(lanes, key=lambda lane: lane._busy, default=None)
+        return min(lanes, key=lambda lane: (lane._busy, lane._taken), default=None)
 
     def done(self, lane: L) -> None:
         with self._changed:

@@ -47,6 +47,8 @@ def plan(restore: Restore, number: int, progress: Progress, at_once: int, most: 
     progress.stage("plan", disk.size)
     for step in steps(disk.reader()):
         restore.check(found.zero + found.write)
+        if step is None:
+            continue
         if isinstance(step, Zeros):
             found.zero += min(step.end * BLOCK_SIZE, disk.size) - step.start * BLOCK_SIZE
             continue

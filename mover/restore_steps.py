@@ -38,13 +38,14 @@ class Zeros(NamedTuple):
     end: int
 
 
-def steps(reader: MapReader) -> Iterator[Zeros | list[Want]]:
-    """In the order of pages; within a window of pages, of packs."""
+def steps(reader: MapReader) -> Iterator[Zeros | list[Want] | None]:
+    """In the order of pages; within a window of pages, of packs. None before each page: to fetch it takes its time."""
     pages = len(reader.root.pages)
     for first in range(0, pages, WINDOW_PAGES):
         wants: dict[MapEntry, Want] = {}  # a place alone does not say which chunk a block wants of it
         zero_from: int | None = None
         for number in range(first, min(first + WINDOW_PAGES, pages)):
+            yield None
             for block, entry in enumerate(page_of(reader, number).entries, number * PAGE_BLOCKS):
                 if entry is None:
                     zero_from = block if zero_from is None else zero_from

@@ -23,11 +23,13 @@ from mover.progress import Progress, Snapshot
 from mover.repository.chunk import ChunkRef
 from mover.repository.keys import Kind
 from mover.repository.map_store import PAGES_KEPT, MapReader
+from mover.repository.maps import PAGE_BLOCKS
 from mover.repository.record import Header
 from mover.repository.repository import Repository
 from mover.repository.session import Session
 from mover.store.memory import MemoryStore
 from tests.mover.disks import MIB, MemoryDisk, back_up, checkpointed, covered_by_checkpoint, restore, until
+from tests.mover.wounds import SparseDisk
 
 BLOCKS = 40
 
@@ -462,6 +464,17 @@ def test_the_progress_is_of_all_disks_to_the_byte(repository: Repository) -> Non
     request = BackupRequest("vm", "one", disks)
     Backup(repository, request, BackupSettings(workers=2), Progress(repository.clock, seen.append)).run()
     assert {snapshot.total for snapshot in seen if snapshot.stage == "back up 2 disks"} == {2 * (3 * MIB - 700)}
+
+
+def test_a_cancel_is_asked_for_at_every_page_also_where_nothing_is_read(repository: Repository) -> None:
+    asked: list[None] = []
+    pages = 50
+    disk = SparseDisk("thin", pages * PAGE_BLOCKS * MIB, {})
+    progress = Progress(repository.clock)
+    Backup(
+        repository, BackupRequest("vm", "one", [disk]), BackupSettings(), progress, lambda: bool(asked.append(None))
+    ).run()
+    assert len(asked) >= pages
 
 
 def test_cancel_leaves_no_point_and_resumes(repository: Repository) -> None:

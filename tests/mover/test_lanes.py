@@ -7,13 +7,14 @@ import signal
 import threading
 from collections import Counter
 from types import FrameType
+from typing import Any
 from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mover.lanes import QUEUED, Crew, Lane, Lanes
+from mover.lanes import LEAST_QUEUED, QUEUED, Crew, Lane, Lanes
 from tests.mover.disks import until
 
 READERS = 3
@@ -23,10 +24,23 @@ def lanes_of(sizes: list[int]) -> list[Lane[int]]:
     return [Lane(iter(range(size))) for size in sizes]
 
 
+def none_between(sizes: list[int]) -> list[Lane[int]]:
+    """Plans that look in vain before each run."""
+    return [Lane(run if looked else None for run in range(size) for looked in (False, True)) for size in sizes]
+
+
+def last(turns: list[Lane[int]], lane: Lane[int]) -> int:
+    """When it had its last turn; -1 when never."""
+    return max((k for k, one in enumerate(turns) if one is lane), default=-1)
+
+
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=5), st.data())
 def test_every_run_is_read_once_in_its_order_and_each_lane_has_its_share(sizes: list[int], data: st.DataObject) -> None:
-    made = lanes_of(sizes)
+    made = none_between(sizes)
     lanes = Lanes(made, READERS)
+    asked: list[Lane[int]] = []
+    turns: list[Lane[int]] = []
+    fed: set[Lane[int]] = set()
     taken: dict[Lane[int], list[int]] = {lane: [] for lane in made}
     put: Counter[Lane[int]] = Counter()
     reading: list[Lane[int]] = []
@@ -45,15 +59,22 @@ def test_every_run_is_read_once_in_its_order_and_each_lane_has_its_share(sizes: 
             assert found is not None
             lane, run = found
             waiting = [other for other in made if put[other] > len(taken[other])]
-            assert reading.count(lane) == min(reading.count(other) for other in waiting)
+            assert lane == min(waiting, key=lambda other: (reading.count(other), last(turns, other)))
+            turns.append(lane)
             taken[lane].append(run)
             reading.append(lane)
         elif (hungry := lanes.hungry(0.0)) is not None:
-            assert put[hungry] - len(taken[hungry]) < QUEUED * READERS
-            run = next(hungry.runs, None)
-            if run is None:
+            room = max(LEAST_QUEUED, QUEUED * READERS // (len(made) - len(fed)))
+            with_room = [other for other in made if other not in fed and put[other] - len(taken[other]) < room]
+            assert hungry == min(with_room, key=lambda other: last(asked, other))
+            asked.append(hungry)
+            try:
+                run = next(hungry.runs)
+            except StopIteration:
                 lanes.fed(hungry)
-            else:
+                fed.add(hungry)
+                continue
+            if run is not None:
                 lanes.put(hungry, run)
                 put[hungry] += 1
     lanes.close()
@@ -66,6 +87,7 @@ def test_the_last_lane_has_all_the_readers() -> None:
     lanes = Lanes(made, READERS)
     for lane in made:
         for run in lane.runs:
+            assert run is not None
             lanes.put(lane, run)
     taken = [lanes.take() for _ in range(READERS)]
     assert [found and found[0] for found in taken] == [first, last, last]
@@ -156,3 +178,10 @@ def test_after_a_failure_nothing_more_is_begun() -> None:
     with pytest.raises(ValueError, match="the first"):
         work()
     assert sorted(done) == list(range(READERS))
+
+
+def test_a_plan_that_finds_nothing_is_no_reason_not_to_look_around() -> None:
+    asked: list[Any] = []
+    with Crew(Lanes([Lane(iter([None] * 10))], READERS), lambda: asked.append(None)) as crew:
+        crew.feed()
+    assert len(asked) >= 10

@@ -50,9 +50,12 @@ class InlinePipeline(Pipeline):
         while not self._lanes.all_fed():
             lane = self._lanes.hungry(0.0)
             assert lane is not None
-            run = next(lane.runs, None)
-            if run is None:
+            try:
+                run = next(lane.runs)
+            except StopIteration:
                 self._lanes.fed(lane)
+                continue
+            if run is None:
                 continue
             buffers = self._buffers(lane, run)
             lane.source.read_into(run.first * BLOCK, buffers)

@@ -170,7 +170,7 @@ class InlineRestore(Restore):
 
     def _carry_out(self, lanes: list[Lane[Task]], at_once: int) -> None:
         for lane in lanes:
-            for task in lane.runs:
+            for task in filter(None, lane.runs):
                 task()
                 self.check(self._work.handled)
 
