@@ -21,6 +21,7 @@ from mover.disk_backup import DiskBackup, DiskMap
 from mover.errors import Cancelled, SessionBusy, SourceError, UsageError, WrongPassword
 from mover.progress import Progress, Snapshot
 from mover.repository.chunk import ChunkRef
+from mover.repository.index import DedupeView
 from mover.repository.keys import Kind
 from mover.repository.map_store import PAGES_KEPT, MapReader
 from mover.repository.maps import PAGE_BLOCKS
@@ -418,7 +419,10 @@ def test_a_checkpoint_that_would_say_nothing_new_is_not_made(repository: Reposit
     assert result.checkpoints <= 2  # of the disk's one range, there or not
 
 
-def test_a_map_that_the_last_checkpoint_has_is_not_stored_again(repository: Repository) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_map_that_the_last_checkpoint_has_is_not_stored_again_unless_damaged(
+    repository: Repository, damaged: bool
+) -> None:
     roots: list[Kind] = []
     add, finish = Session.add_metadata, DiskBackup.finish
 
@@ -433,9 +437,10 @@ def test_a_map_that_the_last_checkpoint_has_is_not_stored_again(repository: Repo
     with (
         mock.patch.object(Session, "add_metadata", counted),
         mock.patch.object(DiskBackup, "finish", after_a_checkpoint),
+        mock.patch.object(DedupeView, "quarantined", return_value=damaged),
     ):
         back_up(repository, "one", disk_with([1, 39]))
-    assert len(roots) == 1
+    assert (len(roots) == 1) != damaged
 
 
 def test_the_pages_of_a_map_are_dropped_when_its_disk_is_read(repository: Repository) -> None:

@@ -155,6 +155,7 @@ def test_an_interrupt_does_not_leave_threads_behind_nor_does_a_second_one() -> N
             work()
         assert ended
     finally:
+        signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))  # of a crew that did not wait
         until(lambda: ended)
         signal.signal(signal.SIGINT, before)
 

@@ -10,15 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mover.errors import Damaged
-from mover.repository.frame import FrameWriter
+from mover.repository import map_store
+from mover.repository.frame import FrameReader, FrameWriter
 from mover.repository.keys import KeyRing, Kind
 from mover.repository.live import LiveBytes
-from mover.repository.map_store import MapBuilder, MapReader, live_of
+from mover.repository.map_store import MapBuilder, MapReader, live_of, pages_kept
 from mover.repository.maps import BLOCK_SIZE, PAGE_BLOCKS, ChunkRef, MapEntry, Page, PageSlot, Root
 from mover.repository.names import METADATA_BIT, PackName
 from mover.repository.pack import Place
 from mover.repository.packer import Packer
+from mover.repository.reader import read_chunk
 from mover.repository.tables import PackTable
+from mover.store.base import Store
 from mover.store.memory import MemoryStore
 
 PACK, META = PackName(b"w" * 48, 0), PackName(b"w" * 48, METADATA_BIT)
@@ -209,6 +212,22 @@ def test_a_reader_gives_every_entry() -> None:
     reader = MapReader.open(store, ring, ref)
     assert [reader.entry(block) for block in range(len(entries))] == entries
     assert reader.page(2) is None
+
+
+def test_a_reader_keeps_so_many_pages_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, ring, ref = stored_map(sample(3 * PAGE_BLOCKS))
+    reader = MapReader.open(store, ring, ref, kept=2)
+    fetched: list[ChunkRef] = []
+
+    def noted(store: Store, reader: FrameReader, ref: ChunkRef, kind: Kind) -> bytes:
+        fetched.append(ref)
+        return read_chunk(store, reader, ref, kind)
+
+    monkeypatch.setattr(map_store, "read_chunk", noted)
+    for number in (0, 1, 2, 1, 2, 0):
+        assert reader.page(number)
+    assert [slot and slot.ref for slot in (*reader.root.pages, reader.root.pages[0])] == fetched
+    assert [pages_kept(disks) for disks in (1, 4, 64)] == [64, 16, 2]
 
 
 def test_a_page_of_another_size_is_damage() -> None:
