@@ -46,6 +46,8 @@ def page_ranges(
         except StoreUnavailable as error:
             if high - at <= LEAST_PIECE or not isinstance(error, TooSlow):
                 pause(error)
+            else:
+                pause = patience.pauses(name)  # a smaller piece is another question
             if not isinstance(error, RetryLater):  # a service that is busy does not blame the size
                 piece = max(LEAST_PIECE, (high - at) // 2 // PAGE * PAGE)
                 enough, good, grown = enough * 2 if grown else enough, 0, False

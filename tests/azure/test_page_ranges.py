@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mover.disk.page_ranges import LEAST_PIECE, PIECE_BYTES, page_ranges
@@ -70,6 +70,7 @@ def test_after_a_fragmented_part_pieces_grow_again() -> None:
     assert slow.asked < 2 * ((8 << 30) // LEAST_PIECE + 32 * TIB // PIECE_BYTES)
 
 
+@example(34_360_000_512, 64 << 20, {0, 1, 12})
 @given(st.integers(1, TIB), st.integers(LEAST_PIECE, PIECE_BYTES), st.sets(st.integers(0, 60)))
 def test_whatever_fails_in_passing_each_byte_is_told(size: int, most: int, busy: set[int]) -> None:
     slow = Slow(lambda low: most)
