@@ -66,6 +66,7 @@ class Machine:
         self.booted_at = time.monotonic()
         self._process = subprocess.Popen(
             self.words(),
+            env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},  # systemd 258 and later take no other
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
