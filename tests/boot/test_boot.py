@@ -110,7 +110,7 @@ def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(reg
         bundle_has_the_journal(machine, region)
 
         # In the middle of a backup it is stopped, and the machine boots anew: the job goes on where it was.
-        slow(machine, "16MiB")
+        slow(machine, "6MiB")
         with disks.client("disk") as client:
             client.upload_page(random.Random(4).randbytes(4 * MIB), 0, 4 * MIB)
             for at in range(4 * MIB, SIZE, 4 * MIB):
@@ -248,7 +248,7 @@ def test_a_store_that_refuses_the_worker_is_told(region: Region, boot: Boot) -> 
     with boot(region.user_data(configuration=text, time_limit=60)) as machine:
         event = failed(region, machine)
     assert event.step == "start"
-    assert "no-such-container" in " ".join(event.lines)
+    assert "ContainerNotFound" in " ".join(event.lines)
 
 
 def test_a_queue_that_never_answers_is_in_the_journal_and_on_the_console(region: Region, boot: Boot) -> None:
@@ -339,7 +339,7 @@ def test_a_lock_that_is_held_is_waited_for(region: Region, boot: Boot) -> None:
 
 def test_an_upgrade_lets_a_busy_worker_end_its_job(region: Region, boot: Boot, package: Path) -> None:
     disks = Disks(region)
-    text = region.configuration + 'bandwidth = "16MiB"\n'
+    text = region.configuration + 'bandwidth = "8MiB"\n'
     with boot(region.user_data(configuration=text)) as machine:
         assert isinstance(region.wait_for(lambda event: isinstance(event, Ready | Failed), machine), Ready)
         before = main_pid(machine)
