@@ -162,11 +162,11 @@ class Region:
         raise AssertionError(f"it did not come: {self.events[-5:]}\n{machine.console[-3000:]}\n{machine.journal()}")
 
     def wait_until_reading(self, job: str, machine: Machine, seconds: float = 60) -> None:
-        """Until a backup's record says that some of the disk was read."""
+        """Until a backup's record says that it is read; how much may not be told again before packs are uploaded."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             record = self.appliance.records.read(job)
-            if record is not None and record.progress is not None and record.progress.done > 0:
+            if record is not None and record.progress is not None and record.progress.stage.startswith("back up"):
                 assert record.state == "running", "it ended too soon to be stopped in the middle"
                 return
             time.sleep(0.1)

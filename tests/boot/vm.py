@@ -69,9 +69,11 @@ class VirtualMachine(Machine):
         (self.root / "forward.py").write_text(FORWARD.replace("HOST", HOST))
         units = self.root / "etc/systemd/system"
         (units / "forward.service").write_text(UNIT.replace("PORTS", " ".join(map(str, ports))))
+        (self.root / "etc/systemd/network/20-all.network").write_text("[Match]\nName=en*\n[Network]\nDHCP=yes\n")
         wants = units / "multi-user.target.wants"
         wants.mkdir(exist_ok=True)
         (wants / "forward.service").symlink_to("/etc/systemd/system/forward.service")
+        (wants / "systemd-networkd.service").symlink_to("/lib/systemd/system/systemd-networkd.service")
         for name in ("vmlinuz", "initrd.img"):
             found = next((self.root / "boot").glob(f"{name}-*"))
             shutil.copy(found, folder / name)
