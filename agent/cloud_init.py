@@ -126,7 +126,10 @@ def check(text: str) -> None:
 def _check(wanted: Rendering) -> Config:
     if not re.fullmatch(r"[0-9a-fA-F]{64}", wanted.package_sha256):
         raise UsageError("not a SHA-256", wanted.package_sha256, "64 hexadecimal digits: sha256sum FILE")
-    url = urlsplit(wanted.package_url)
+    try:
+        url = urlsplit(wanted.package_url)
+    except ValueError:
+        raise UsageError("not the URL of a package", redact(wanted.package_url)) from None
     if url.scheme != "https" and not (url.scheme == "http" and url.hostname in ("127.0.0.1", "localhost")):
         raise UsageError("the package's URL is not https", redact(wanted.package_url))
     if url.username is not None or not SECRET_TEXT.match(wanted.package_url):
@@ -190,6 +193,6 @@ def _report(config: Config, wanted: Rendering, clock: Clock) -> dict[str, Any] |
         sas = found.token if isinstance(found, Sas) else ""
     return {
         "url": f"{account}/{config['queue.events'] or QueueNames.of(config['queue.name']).events}",
-        "sas": sas.lstrip("?"),
+        "sas": sas,
         "identity": wanted.identity,
     }

@@ -86,6 +86,7 @@ def test_everything_is_in_it_and_no_more_than_azure_takes() -> None:
         ({"secrets": {"DATA_MOVER_SAS": "se=2026-01-01 00:00&sig=SIGNATURE"}}, "a secret with a blank"),
         ({"secrets": {"DATA_MOVER_SAS": "sv=1&sig=SIGNATURE\nsv=2&sig=SIGNATURE"}}, "a secret with a blank"),
         ({"package_url": "https://user:SIGNATURE@example.org/x.deb"}, "not the URL of a package"),
+        ({"package_url": "https://[x/y.deb?sig=SIGNATURE"}, "not the URL of a package"),
         ({"package_url": "https://example.org/x y.deb"}, "not the URL of a package"),
         ({"package_url": "http://localhost.example.org/x.deb"}, "is not https"),
         ({"configuration": CONFIGURATION.replace("westeurope", "westeurope?sv=1&sig=SIGNATURE")}, "a SAS in the conf"),

@@ -228,6 +228,23 @@ def test_a_defect_is_told_without_its_words(boot: ModuleType, server: Server, er
     assert (problem.step, problem.what) == ("download", what)
 
 
+def test_settings_are_removed_when_the_rest_is_the_daemon_s(boot: ModuleType, server: Server) -> None:
+    """A daemon that is ready only later is not installed anew, and restarted, by the next boot."""
+    Path(boot.SETTINGS).write_text("{}")
+    boot.download = boot.install = lambda *_: None
+
+    def fail(*_: object) -> None:
+        raise boot.Failed("configure", "x")
+
+    boot.configure = fail
+    assert boot.attempt(wanted(server)).step == "configure"
+    assert Path(boot.SETTINGS).exists()
+    boot.configure, boot.start = (lambda *_: None), fail
+    assert boot.attempt(wanted(server)) is not None
+    assert not Path(boot.SETTINGS).exists()
+    assert boot.signal.getsignal(boot.signal.SIGTERM) == boot.signal.SIG_DFL, "a shutdown ends the report at once"
+
+
 def test_the_time_limit_tells_what_the_program_said_that_hung(boot: ModuleType, server: Server) -> None:
     def hang(settings: dict[str, Any], deadline: float) -> None:
         boot.run("install", ["/bin/sh", "-c", "echo unpacking; printf '\\377\\n'; exec sleep 1000"], "")
