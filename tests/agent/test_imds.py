@@ -142,10 +142,7 @@ def test_a_vm_that_is_taken_away_hands_its_command_back_and_takes_no_other(
     small: Place, start: Start, announced: Path, service: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("DATA_MOVER_METADATA", service)
-    configured(small)
-    submit(small)
-    first = worker(start, small, "--config", str(small.folder / "agent.toml"), "--bandwidth", "2MiB")
-    wait_for(lambda: begun(small))
+    first = busy(start, small)
     announce(announced, EVENT | {"EventType": "Freeze", "EventId": "e0"}, EVENT | {"EventType": kind})
     assert first.wait(60) == 0
     assert "e1" in (announced.parent / "acknowledged").read_text()
@@ -172,10 +169,7 @@ def test_an_announced_vm_that_is_shut_down_meanwhile_ends_in_good_order(
 ) -> None:
     """The guest's own shutdown sends SIGTERM: to a worker that ends already it is the first one, not the second."""
     monkeypatch.setenv("DATA_MOVER_METADATA", service)
-    configured(small)
-    submit(small)
-    first = worker(start, small, "--config", str(small.folder / "agent.toml"), "--bandwidth", "2MiB")
-    wait_for(lambda: begun(small))
+    first = busy(start, small)
     announce(announced, EVENT)
     assert first.stderr is not None
     assert any("announced" in line for line in first.stderr)
@@ -239,6 +233,15 @@ def test_a_worker_whose_identity_is_refused_says_so_in_an_event(
     assert (failed.worker, failed.step) == ("w7", "start")
     assert "managed identity" in failed.hint
     queue.close()
+
+
+def busy(start: Start, place: Place) -> subprocess.Popen[str]:
+    """A worker that asks what is announced, in the middle of a backup."""
+    configured(place)
+    submit(place)
+    found = worker(start, place, "--config", str(place.folder / "agent.toml"), "--bandwidth", "2MiB")
+    wait_for(lambda: begun(place))
+    return found
 
 
 def said(queue: Queue) -> list[Event]:

@@ -11,10 +11,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 90) -> T:
-    """What `condition` gives as soon as it is true; the test fails when it never is."""
+def wait_for(
+    condition: Callable[[], T], seconds: float = 90, told: Callable[[], str] = lambda: "the condition was never met"
+) -> T:
+    """What `condition` gives as soon as it is true; the test fails when it never is, with what is `told` then."""
     until = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < until, "the condition was never met"
+        assert time.monotonic() < until, told()
         threading.Event().wait(0.02)
     return value

@@ -34,6 +34,7 @@ from agent.protocol import (
 )
 from mover.repository.repository import Repository
 from mover.store.open import open_store
+from tests.agent.waiting import wait_for
 from tests.boot.conftest import Boot, Region
 from tests.boot.machine import Machine
 
@@ -267,19 +268,13 @@ def test_a_queue_that_never_answers_is_in_the_journal_and_on_the_console(region:
 
 
 def wait_for_console(machine: Machine, text: str, seconds: float = 150) -> None:
-    deadline = time.monotonic() + seconds
-    while text not in machine.console:
-        assert time.monotonic() < deadline, machine.console[-2000:]
-        time.sleep(0.1)
+    wait_for(lambda: text in machine.console, seconds, lambda: machine.console[-2000:])
 
 
 def test_a_machine_that_is_restarted_in_its_first_boot_goes_on(region: Region, boot: Boot) -> None:
     region.server.hold = True
     with boot(region.user_data()) as machine:
-        deadline = time.monotonic() + 120
-        while not region.server.asked:
-            assert time.monotonic() < deadline, machine.console[-2000:]
-            time.sleep(0.1)
+        wait_for(lambda: region.server.asked, 120, lambda: machine.console[-2000:])
         region.server.hold = False
         machine.reboot()
         assert isinstance(region.wait_for(lambda event: isinstance(event, Ready | Failed), machine), Ready)
@@ -364,10 +359,7 @@ def test_an_upgrade_lets_a_busy_worker_end_its_job(region: Region, boot: Boot, p
 
 
 def wait_for_journal(machine: Machine, text: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while text not in machine.journal():
-        assert time.monotonic() < deadline, machine.journal()
-        time.sleep(0.2)
+    wait_for(lambda: text in machine.journal(), seconds, machine.journal)
 
 
 def newer(package: Path) -> Path:
