@@ -11,8 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import msgspec
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from flr.errors import OutOfBounds
 
@@ -42,6 +46,17 @@ class Literal(msgspec.Struct, frozen=True, array_like=True, tag="l"):
 
 
 Segment = Hole | Extent | Literal
+
+
+Places = NDArray[np.int64]
+Records = NDArray[np.uint8]
+PIECE = 1 << 18
+"""Bytes of a volume that `gather` reads as one piece."""
+
+
+def records(data: bytes, places: Places, size: int) -> Records:
+    """A row of `size` bytes from each of `places` in `data`."""
+    return sliding_window_view(np.frombuffer(data, np.uint8), size)[places]
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:
@@ -81,6 +96,21 @@ class Volume(ABC):
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """These (offset, length) will be read soon: a hint. What lies outside of the volume is passed over."""
 
+    def gather(self, places: Places, size: int) -> Records:
+        """A record of `size` bytes from each of `places`, which ascend: many small ones of a table. OutOfBounds as in `pread`."""
+        if not len(places):
+            return np.zeros((0, size), np.uint8)
+        self.check(int(places[0]), 0)
+        self.check(int(places[-1]), size)
+        pieces = []
+        cuts = np.searchsorted(places, np.arange(int(places[0]) // PIECE + 1, int(places[-1]) // PIECE + 1) * PIECE)
+        for low, high in pairwise([0, *cuts.tolist(), len(places)]):
+            if low < high:
+                start = int(places[low])
+                data = self.pread(start, int(places[high - 1]) + size - start)
+                pieces.append(records(data, places[low:high] - start, size))
+        return np.concatenate(pieces)
+
     def check(self, offset: int, length: int) -> None:
         """OutOfBounds unless the volume has these bytes."""
         if offset < 0 or length < 0 or offset + length > self.size:
@@ -106,6 +136,12 @@ class Window(Volume):
     def locate(self, offset: int, length: int) -> list[Segment]:
         self.check(offset, length)
         return self._volume.locate(self._start + offset, length)
+
+    def gather(self, places: Places, size: int) -> Records:
+        if len(places):
+            self.check(int(places[0]), 0)
+            self.check(int(places[-1]), size)
+        return self._volume.gather(places + self._start, size)
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         inside = [(self._start + at, length) for at, length in ranges if at >= 0 and at + length <= self.size]

@@ -6,10 +6,11 @@ Not here: how a journal is read (`flr.fs.ext.journal`, `flr.fs.xfs.log`). The vo
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
-from flr.blocks import Literal, Segment, Volume, joined
+import numpy as np
+
+from flr.blocks import Literal, Places, Records, Segment, Volume, joined
 from flr.errors import TooMuch
 
 MOST_BYTES = 256 << 20
@@ -27,7 +28,7 @@ class Overlay(Volume):
         self.unit = unit
         self._volume = volume
         self._blocks: dict[int, bytes] = {}
-        self._sorted: list[int] | None = None
+        self._sorted: Places | None = None
 
     def __len__(self) -> int:
         """Replaced blocks."""
@@ -53,9 +54,15 @@ class Overlay(Volume):
         first, end = offset // self.unit, -(-(offset + length) // self.unit)
         if end - first <= LOOKED_UP:
             return [number for number in range(first, end) if number in self._blocks]
+        replaced = self._ascending()
+        low, high = np.searchsorted(replaced, (first, end)).tolist()
+        found: list[int] = replaced[low:high].tolist()
+        return found
+
+    def _ascending(self) -> Places:
         if self._sorted is None:
-            self._sorted = sorted(self._blocks)
-        return self._sorted[bisect_left(self._sorted, first) : bisect_left(self._sorted, end)]
+            self._sorted = np.array(sorted(self._blocks), np.int64)
+        return self._sorted
 
     def pread(self, offset: int, length: int) -> bytes:
         data = self._volume.pread(offset, length)
@@ -88,6 +95,16 @@ class Overlay(Volume):
             at = high
         made += self._volume.locate(at, end - at)
         return joined(made)
+
+    def gather(self, places: Places, size: int) -> Records:
+        found = self._volume.gather(places, size)
+        if self._blocks and len(places):
+            replaced = self._ascending()
+            first = np.searchsorted(replaced, places // self.unit)
+            last = np.searchsorted(replaced, (places + size - 1) // self.unit, side="right")
+            for k in np.flatnonzero(last > first).tolist():
+                found[k] = np.frombuffer(self.pread(int(places[k]), size), np.uint8)
+        return found
 
     def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         self._volume.prefetch(ranges)

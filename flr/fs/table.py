@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A listing in columns: names, and the attributes of all of them as one run of fixed-size records.
+
+So it is made by a few operations on arrays where a reader can do that, crosses the socket as bytes, and can be sorted and searched
+by column; `unpack` makes entries of it. Times count from 1901 (`FIRST`), so that 64 unsigned bits hold what ext4, XFS and Windows
+can say of files; what they cannot hold is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from flr.errors import Corrupt
+from flr.fs.base import Attributes, Entry, Listing
+
+FIRST = -(1 << 31) * 10**9
+"""The time that is 0 in a record: the earliest that 32 bits of seconds can say."""
+ROW = np.dtype(
+    [
+        ("number", "<u8"), ("generation", "<u4"), ("mode", "<u4"), ("links", "<u4"), ("owner", "<u4"), ("group", "<u4"),
+        ("size", "<u8"), ("allocated", "<u8"), ("modified", "<u8"), ("changed", "<u8"), ("accessed", "<u8"), ("created", "<u8"),
+        ("device", "<u8"), ("flags", "<u4"), ("known", "u1"),
+    ]
+)  # fmt: skip
+OPTIONAL = ("owner", "group", "allocated", "modified", "changed", "accessed", "created")
+"""Bit k of `known`: the record has the k-th of these."""
+ALL_KNOWN = (1 << len(OPTIONAL)) - 1
+TIMES = frozenset(OPTIONAL[3:])
+Rows = NDArray[np.void]
+
+
+class Table(msgspec.Struct, array_like=True):
+    """`rows` are records of ROW, one for each name. `problems` are of entries whose node cannot be read, by their place: of them a
+    record has `number` and, in `mode`, the type that the folder claims. `cursor` as in `Listing`."""
+
+    names: list[bytes]
+    rows: bytes
+    problems: dict[int, str]
+    cursor: int | None
+
+    def columns(self) -> Rows:
+        """Corrupt when records and names are not equally many."""
+        if len(self.rows) != len(self.names) * ROW.itemsize:
+            raise Corrupt(
+                "a listing has not as many records as names", f"{len(self.rows)} bytes, {len(self.names)} names"
+            )
+        return np.frombuffer(self.rows, ROW)
+
+
+def pack(listing: Listing) -> Table:
+    """Of a reader that makes one entry after the other."""
+    rows = np.zeros(len(listing.entries), ROW)
+    problems: dict[int, str] = {}
+    for k, entry in enumerate(listing.entries):
+        a = entry.attributes
+        if a is None:
+            rows[k]["number"], rows[k]["mode"] = entry.number, entry.kind
+            problems[k] = entry.problem or "it cannot be read"
+            continue
+        known = 0
+        values: list[Any] = [a.number, a.generation, a.mode, a.links]
+        for bit, name in enumerate(OPTIONAL[:2]):
+            value = getattr(a, name)
+            known |= (value is not None) << bit
+            values.append(value or 0)
+        values.append(a.size)
+        for bit, name in enumerate(OPTIONAL[2:], 2):
+            value = getattr(a, name)
+            if value is not None and name in TIMES:
+                value = value - FIRST if 0 <= value - FIRST < 1 << 64 else None
+            known |= (value is not None) << bit
+            values.append(value or 0)
+        rows[k] = (*values, a.device, a.flags, known)
+    return Table([entry.name for entry in listing.entries], rows.tobytes(), problems, listing.cursor)
+
+
+def unpack(table: Table) -> Listing:
+    """Corrupt when the table contradicts itself."""
+    found = attributes(table)
+    entries = list(map(Entry, table.names, table.columns()["number"].tolist(), found))
+    for k, problem in table.problems.items():
+        if not 0 <= k < len(entries):
+            raise Corrupt("a listing tells of an entry that it does not have", k)
+        entry = entries[k]
+        entries[k] = Entry(entry.name, entry.number, None, found[k].mode, problem)
+    return Listing(entries, table.cursor)
+
+
+def attributes(table: Table) -> list[Attributes]:
+    """Of every name, also of those with a problem."""
+    rows = table.columns()
+    columns: list[Iterable[Any]] = []
+    for name in ROW.names[:-1]:  # type: ignore[index]
+        values = rows[name].tolist()
+        if name in TIMES:
+            values = [value + FIRST for value in values]
+        columns.append(values)
+    found = list(map(Attributes, *columns))
+    known = rows["known"]
+    for k in np.flatnonzero(known != ALL_KNOWN).tolist():
+        for bit, name in enumerate(OPTIONAL):
+            if not known[k] >> bit & 1:
+                setattr(found[k], name, None)
+    return found
