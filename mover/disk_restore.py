@@ -91,11 +91,11 @@ class DiskRestore:
         """In bytes; the last block may be shorter."""
         return min(BLOCK_SIZE, self._state.size - block * BLOCK_SIZE)
 
-    def reader(self) -> MapReader:
-        """Of the disk's map, for one walk through its pages in order. Damaged when it is not this disk's."""
+    def reader(self, kept: int = 1) -> MapReader:
+        """Of the disk's map, with the last `kept` pages in memory: one for a walk in order. Damaged when it is not this disk's."""
         repository = self._repository
         ref = place_from_json(self._state.root)
-        reader = MapReader.open(repository.store, repository.keys, ref, kept=1)
+        reader = MapReader.open(repository.store, repository.keys, ref, kept)
         if reader.root.size != self._state.size or reader.root.covered != reader.root.blocks:
             raise Damaged("a disk's map does not fit its restore point", self._work.point.name)
         return reader
@@ -117,7 +117,7 @@ class DiskRestore:
             yield partial(self._measure, run, done)
 
     def _measure(self, run: list[Want], done: list[int]) -> None:
-        done.extend(length for _, length, _ in self._fetched(run))
+        done.extend(length for _, length, _ in self.fetched(run))
 
     def _zero(self, target: DiskTarget, start: int, end: int) -> None:
         low, high = start * BLOCK_SIZE, min(end * BLOCK_SIZE, self._state.size)
@@ -163,12 +163,12 @@ class DiskRestore:
         return buffer
 
     def _fetch_run(self, target: DiskTarget, run: list[Want]) -> None:
-        for at, parts in joined(self._fetched(run), target.most):
+        for at, parts in joined(self.fetched(run), target.most):
             self._write(target, at, parts)
         with self._lock:
             self.result.fetched += length_of(run)
 
-    def _fetched(self, run: list[Want]) -> Iterator[tuple[int, int, bytes]]:
+    def fetched(self, run: list[Want]) -> Iterator[tuple[int, int, bytes]]:
         """(offset in the disk, length, bytes) of each block of a run, in the order of the disk."""
         first = run[0].entry.place
         buffer = self._work.buffer()

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file system of a volume, by what its first bytes say."""
+
+from __future__ import annotations
+
+from flr.blocks import Volume
+from flr.errors import NotRecognised
+from flr.fs.base import FileSystem
+from flr.fs.ext.open import open_ext
+
+
+def open_file_system(volume: Volume, holds: str, *, replay: bool = True) -> FileSystem:
+    """`holds`: the signature found (`flr.volumes.signatures`). NotRecognised, Unsupported, Corrupt, OutOfBounds."""
+    if holds == "ext":
+        return open_ext(volume, replay=replay)
+    raise NotRecognised("this holds no file system that can be read here", holds or "nothing that is known")

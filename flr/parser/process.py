@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parser's own side: answers questions about the disks whose bytes its parent has, until the socket closes.
+
+Started as `python -m flr.parser.process FD`. It imports everything first, then locks itself in, then says so, and only then reads
+the first byte that a guest wrote. One thread.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from flr.blocks import Extent, Places, Records, Segment, Volume, records
+from flr.errors import NodeNotFound, RecoveryError
+from flr.fs.base import FileSystem, Node
+from flr.fs.open import open_file_system
+from flr.fs.table import Table, pack
+from flr.parser import sandbox
+from flr.parser.protocol import MOST_NEEDED, MOST_RANGES, OUT_OF_MEMORY, Ask, Done, Failed, Need, Peer, Ready
+from flr.volumes.find import Found, find
+
+BLOCK = 256 << 10
+BLOCKS_KEPT = 256
+"""64 MiB of the disks' metadata; what is older is asked for again and comes out of the parent's larger cache."""
+
+
+class DiskUnread(Exception):
+    """The parent cannot read its disk; it knows why. Not a RecoveryError: no reader shall take it for damage."""
+
+
+class PeerDisk(Volume):
+    """Disk `number`, whose bytes are asked for by blocks and kept for a while."""
+
+    def __init__(
+        self, peer: Peer, number: int, size: int, sector_size: int, kept: OrderedDict[tuple[int, int], bytes]
+    ) -> None:
+        self.size = size
+        self.sector_size = sector_size
+        self._peer = peer
+        self._number = number
+        self._kept = kept
+
+    def pread(self, offset: int, length: int) -> bytes:
+        self.check(offset, length)
+        if not length:
+            return b""
+        first, within = divmod(offset, BLOCK)
+        if within + length <= BLOCK:
+            data = self._kept.get((self._number, first))
+            if data is None:
+                data = self._fill([first])[first]
+            return data[within : within + length]
+        last = (offset + length - 1) // BLOCK
+        if last - first >= MOST_RANGES // 2 or length > MOST_NEEDED // 2:
+            half = length // 2 // BLOCK * BLOCK or BLOCK
+            return self.pread(offset, half) + self.pread(offset + half, length - half)
+        got = self._fill(list(range(first, last + 1)))
+        whole = b"".join([got[number] for number in range(first, last + 1)])
+        return whole[within : within + length]
+
+    def _fill(self, numbers: Sequence[int]) -> dict[int, bytes]:
+        """These blocks, at most MOST_NEEDED bytes; those that are not here are asked for in one question."""
+        got: dict[int, bytes] = {}
+        missing = []
+        for number in numbers:
+            data = self._kept.get((self._number, number))
+            if data is None:
+                missing.append(number)
+            else:
+                self._kept.move_to_end((self._number, number))
+                got[number] = data
+        if missing:
+            runs: list[tuple[int, int]] = []
+            for number in missing:
+                if runs and runs[-1][1] == number:
+                    runs[-1] = (runs[-1][0], number + 1)
+                else:
+                    runs.append((number, number + 1))
+            ranges = [(self._number, low * BLOCK, min(high * BLOCK, self.size) - low * BLOCK) for low, high in runs]
+            self._peer.send(msgspec.msgpack.encode(Need(ranges)))
+            answer = memoryview(self._peer.receive())
+            if len(answer) != sum(length for _, _, length in ranges):
+                raise DiskUnread
+            at = 0
+            for number in missing:
+                length = min(BLOCK, self.size - number * BLOCK)
+                got[number] = self._kept[self._number, number] = bytes(answer[at : at + length])
+                at += length
+            while len(self._kept) > BLOCKS_KEPT:
+                self._kept.popitem(last=False)
+        return got
+
+    def prefetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        numbers: dict[int, None] = {}
+        for offset, length in ranges:
+            if offset >= 0 and 0 < length <= self.size - offset:
+                numbers.update(dict.fromkeys(range(offset // BLOCK, (offset + length - 1) // BLOCK + 1)))
+            if len(numbers) >= BLOCKS_KEPT // 2:
+                break
+        self._fill(sorted(numbers)[: BLOCKS_KEPT // 2])
+
+    def locate(self, offset: int, length: int) -> list[Segment]:
+        self.check(offset, length)
+        return [Extent(self._number, offset, length)] if length else []
+
+    def gather(self, places: Places, size: int) -> Records:
+        if not len(places):
+            return np.zeros((0, size), np.uint8)
+        self.check(int(places[0]), 0)
+        self.check(int(places[-1]), size)
+        first, last = places // BLOCK, (places + size - 1) // BLOCK
+        made = np.empty((len(places), size), np.uint8)
+        for number in np.unique(first[first == last]).tolist():
+            mine = np.flatnonzero((first == number) & (last == number))
+            data = self._kept.get((self._number, number)) or self._fill([number])[number]
+            made[mine] = records(data, places[mine] - number * BLOCK, size)
+        for k in np.flatnonzero(first != last).tolist():
+            made[k] = np.frombuffer(self.pread(int(places[k]), size), np.uint8)
+        return made
+
+
+class Parser:
+    """Answers. `disks`: (size, sector size) of each."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._disks: list[Volume] = []
+        self._found: Found | None = None
+        self._replay = True
+        self._open: dict[str, FileSystem] = {}
+        self._methods: dict[str, Callable[..., Any]] = {
+            "look": self._look,
+            "open": self._about,
+            "table": self._table,
+            "find": self._find,
+            "attributes": lambda volume, *node: self._fs(volume).attributes(Node(*node)),
+            "map": lambda volume, node, *rest: self._fs(volume).map(Node(*node), *rest),
+            "link": lambda volume, *node: self._fs(volume).link(Node(*node)),
+            "xattrs": lambda volume, *node: self._fs(volume).xattrs(Node(*node)),
+            "streams": lambda volume, *node: self._fs(volume).streams(Node(*node)),
+            "security": lambda volume, *node: self._fs(volume).security(Node(*node)),
+            "warnings": lambda volume: self._fs(volume).warnings,
+        }
+
+    def answer(self, ask: Ask) -> Any:
+        return self._methods[ask.method](ask.volume, *ask.arguments)
+
+    def _look(self, volume: str, disks: list[tuple[int, int]], replay: bool) -> Any:
+        kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._disks = [PeerDisk(self._peer, number, size, sector, kept) for number, (size, sector) in enumerate(disks)]
+        self._replay = replay
+        self._open = {}
+        self._found = find(self._disks)
+        return self._found.entries
+
+    def _fs(self, volume: str) -> FileSystem:
+        fs = self._open.get(volume)
+        if fs is None:
+            if self._found is None:
+                raise NodeNotFound("the disks were not looked at", volume)
+            fs = self._open[volume] = open_file_system(self._found.volume(volume), replay=self._replay)
+        return fs
+
+    def _about(self, volume: str) -> Any:
+        fs = self._fs(volume)
+        return fs.about, fs.root(), fs.warnings
+
+    def _table(self, volume: str, node: tuple[int, int], cursor: int, count: int) -> Table:
+        fs = self._fs(volume)
+        table = getattr(fs, "table", None)
+        found: Table = table(Node(*node), cursor, count) if table else pack(fs.entries(Node(*node), cursor, count))
+        return found
+
+    def _find(self, volume: str, node: tuple[int, int], name: bytes) -> Any:
+        """The entry of that name. NodeNotFound when the folder has none, for whoever asks with a path."""
+        fs = self._fs(volume)
+        cursor: int | None = 0
+        while cursor is not None:
+            listing = fs.entries(Node(*node), cursor)
+            for entry in listing.entries:
+                if entry.name == name:
+                    return entry
+            cursor = listing.cursor
+        raise NodeNotFound("a folder has no such entry", name.decode("utf-8", "backslashreplace"))
+
+
+def serve(peer: Peer) -> None:
+    """Until the other side is gone."""
+    parser = Parser(peer)
+    asks = msgspec.msgpack.Decoder(Ask)
+    while True:
+        try:
+            frame = peer.receive()
+        except EOFError:
+            return
+        answer: Done | Failed
+        try:
+            answer = Done(msgspec.Raw(msgspec.msgpack.encode(parser.answer(asks.decode(frame)))))
+        except RecoveryError as error:
+            answer = Failed(error.type, error.what, error.value, error.hint)
+        except (EOFError, OSError, MemoryError):
+            raise
+        except DiskUnread:
+            answer = Failed("DiskUnread", "", "", "")
+        except Exception as error:
+            answer = Failed("ParserFault", "the parser met something that it does not know", _where(error), "")
+        peer.send(msgspec.msgpack.encode(answer))
+
+
+def _where(error: BaseException) -> str:
+    """The kind of the error and the line that raised it; not its message, which may hold anything."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(error).__name__} at {place}"
+
+
+def main() -> None:
+    peer = Peer(socket.socket(fileno=int(sys.argv[1])))
+    layers, missing = sandbox.lock()
+    peer.send(msgspec.msgpack.encode(Ready(layers, missing)))
+    try:
+        serve(peer)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the two sides say to each other: frames of msgpack, one question at a time.
+
+A question is answered by `Done` or `Failed`; until then the parser may ask for bytes (`Need`), which the parent answers with the
+bytes of all ranges, one after the other, or with nothing when they cannot be had. Not here: who may say what.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from flr.errors import RecoveryError
+
+LARGEST = 64 << 20
+"""Bytes of one frame; a parser that says more is not believed."""
+MOST_RANGES = 4096
+MOST_NEEDED = 32 << 20
+"""Bytes of one `Need`."""
+OUT_OF_MEMORY = 12
+"""The exit code of a parser that may have no more."""
+_LENGTH = struct.Struct("<I")
+
+
+class ParserDied(RecoveryError):
+    """The process that was asked is gone: killed by a limit, by the watchdog, or by what it read."""
+
+    exit_code = 5
+    hint_default = "the parser was started again and the rest can be read; what was asked for may be damaged on purpose"
+
+
+class ParserFault(RecoveryError):
+    """The parser met something that its author did not think of: a defect, contained."""
+
+    exit_code = 5
+    hint_default = "the rest can be read; please report what was asked for and this message"
+
+
+class Ask(msgspec.Struct, array_like=True):
+    """`method` of `volume` (of none: of all disks) with these arguments."""
+
+    method: str
+    volume: str
+    arguments: list[Any]
+
+
+class Done(msgspec.Struct, array_like=True, tag="d"):
+    value: msgspec.Raw
+
+
+class Failed(msgspec.Struct, array_like=True, tag="f"):
+    """`kind` is the error's name, in `flr.errors` or here."""
+
+    kind: str
+    what: str
+    value: str
+    hint: str
+
+
+class Need(msgspec.Struct, array_like=True, tag="n"):
+    """(disk, offset, length) of each range."""
+
+    ranges: list[tuple[int, int, int]]
+
+
+class Ready(msgspec.Struct, array_like=True, tag="r"):
+    """Said once, at the start: the layers of protection that hold, and those that could not be had, each with why."""
+
+    layers: list[str]
+    missing: list[str]
+
+
+Answer = Done | Failed | Need | Ready
+
+
+class Peer:
+    """One end of the socket. EOFError when the other one is gone. `left`, if given, tells the seconds that a frame may still take;
+    TimeoutError when they are over."""
+
+    def __init__(self, connection: socket.socket, left: Callable[[], float] | None = None) -> None:
+        self.connection = connection
+        self._left = left
+
+    def send(self, payload: bytes) -> None:
+        self.connection.sendall(_LENGTH.pack(len(payload)) + payload)
+
+    def receive(self) -> bytearray:
+        """One frame. ValueError when it is too large."""
+        length = _LENGTH.unpack(self._exactly(_LENGTH.size))[0]
+        if length > LARGEST:
+            raise ValueError(f"a frame of {length} bytes")
+        return self._exactly(length)
+
+    def _exactly(self, length: int) -> bytearray:
+        data = bytearray(length)
+        view = memoryview(data)
+        at = 0
+        while at < length:
+            if self._left is not None:
+                left = self._left()
+                if left <= 0:
+                    raise TimeoutError
+                self.connection.settimeout(left)
+            got = self.connection.recv_into(view[at:])
+            if got == 0:
+                raise EOFError
+            at += got
+        return data

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One session of file-level recovery: disks, the parser that understands them, and paths.
+
+Everything that a guest wrote is understood in the parser's process; file contents are fetched from the disks by this one, from
+where the parser says that they are. Safe for many threads. Not here: where the disks come from (`flr.virtual.open`), what is done
+with what is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from flr.blocks import Extent, Hole, Literal, Segment
+from flr.errors import Corrupt, NodeNotFound, TooMuch, WrongKind
+from flr.fs.base import MOST_ENTRIES, MOST_LITERAL, About, Attributes, Entry, Listing, Node, Stream
+from flr.fs.table import Table, unpack
+from flr.parser.client import PATIENCE_SECONDS, Parser
+from flr.virtual.disk import VirtualDisk
+from flr.volumes.find import Volume
+from mover.clock import SYSTEM, Clock
+
+WINDOW = 64 << 20
+"""Bytes of a file whose places are asked for at a time."""
+PIECE = 1 << 20
+"""Bytes that are handed on at a time."""
+AHEAD = 16
+"""Pieces that are on their way while one is handed on."""
+MOST_LINKS = 40
+DEEPEST = 256
+"""Folders within each other; a walk goes no deeper, a path is no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file system that was opened."""
+
+    about: About
+    root: Node
+    warnings: list[str]
+
+
+class Session:
+    """A context manager; the disks are closed with it. `without_journal`: as the disk is, without its journals."""
+
+    def __init__(
+        self,
+        disks: Sequence[VirtualDisk],
+        *,
+        clock: Clock = SYSTEM,
+        note: Callable[[str], None] = lambda text: None,
+        patience: float = PATIENCE_SECONDS,
+        without_journal: bool = False,
+    ) -> None:
+        self.disks = disks
+        self.parser = Parser(disks, clock, note, patience)
+        self._replay = not without_journal
+        self._volumes: list[Volume] | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.parser.close()
+        for disk in self.disks:
+            disk.close()
+
+    # -- what there is
+
+    def volumes(self) -> list[Volume]:
+        """Everything that was found on the disks, in their order."""
+        if self._volumes is None:
+            self._volumes = self.parser.look(self._replay, list[Volume])
+        return self._volumes
+
+    def volume(self, identifier: str) -> Volume:
+        """NodeNotFound when there is none of that id."""
+        for volume in self.volumes():
+            if volume.id == identifier:
+                return volume
+        known = ", ".join(volume.id for volume in self.volumes() if not volume.why_not)
+        raise NodeNotFound("no such volume", identifier, f"there are: {known or 'none that can be opened'}")
+
+    def open(self, volume: str) -> Opened:
+        """NodeNotFound, Unsupported and its like when it cannot be opened."""
+        self.volume(volume)
+        about, root, warnings = self.parser.ask("open", volume, [], tuple[About, Node, list[str]])
+        return Opened(about, root, warnings)
+
+    def warnings(self, volume: str) -> list[str]:
+        return self.parser.ask("warnings", volume, [], list[str])
+
+    # -- nodes
+
+    def table(self, volume: str, node: Node, cursor: int = 0, count: int = MOST_ENTRIES) -> Table:
+        """A part of a folder in columns. Corrupt when the parser's table contradicts itself."""
+        table = self.parser.ask("table", volume, [node, cursor, count], Table)
+        table.columns()
+        if any(b"/" in name or name in (b"", b".", b"..") for name in table.names):
+            raise Corrupt("a listing has a name that none can have", volume)
+        if table.cursor is not None and table.cursor <= cursor:
+            raise Corrupt("a listing does not get on", f"{volume}: {cursor}")
+        return table
+
+    def entries(self, volume: str, node: Node, cursor: int = 0, count: int = MOST_ENTRIES) -> Listing:
+        return unpack(self.table(volume, node, cursor, count))
+
+    def folder(self, volume: str, node: Node) -> Iterator[Entry]:
+        """All entries, a part at a time."""
+        cursor: int | None = 0
+        while cursor is not None:
+            listing = self.entries(volume, node, cursor)
+            yield from listing.entries
+            cursor = listing.cursor
+
+    def attributes(self, volume: str, node: Node) -> Attributes:
+        return self.parser.ask("attributes", volume, [*_pair(node)], Attributes)
+
+    def link(self, volume: str, node: Node) -> bytes:
+        return self.parser.ask("link", volume, [*_pair(node)], bytes)
+
+    def xattrs(self, volume: str, node: Node) -> dict[bytes, bytes]:
+        return self.parser.ask("xattrs", volume, [*_pair(node)], dict[bytes, bytes])
+
+    def streams(self, volume: str, node: Node) -> list[Stream]:
+        return self.parser.ask("streams", volume, [*_pair(node)], list[Stream])
+
+    def security(self, volume: str, node: Node) -> bytes:
+        return self.parser.ask("security", volume, [*_pair(node)], bytes)
+
+    # -- paths
+
+    def find(self, volume: str, path: bytes, *, follow: bool = False) -> Attributes:
+        """What a path leads to, from the volume's root. Symbolic links on the way are followed, within the volume; one at the end
+        only if `follow`. NodeNotFound, WrongKind, TooMuch."""
+        root = self.attributes(volume, self.open(volume).root)
+        todo = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
+        trail = [root]
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == b"..":
+                trail = trail[:-1] or [root]
+                continue
+            if not trail[-1].is_directory:
+                raise WrongKind("not a folder", shown(b"/".join([*reversed(todo), part])))
+            entry = self.parser.ask("find", volume, [_pair(trail[-1].node), part], Entry)
+            if entry.attributes is None:
+                raise Corrupt("an entry's node cannot be read", f"{shown(path)}: {entry.problem}")
+            if (entry.attributes.mode & 0o170000) == 0o120000 and (todo or follow):
+                links += 1
+                if links > MOST_LINKS:
+                    raise TooMuch("links lead to links, again and again", shown(path))
+                target = self.link(volume, entry.attributes.node)
+                if target.startswith(b"/"):
+                    trail = [root]
+                todo += [piece for piece in reversed(target.split(b"/")) if piece not in (b"", b".")]
+                continue
+            trail.append(entry.attributes)
+            if len(trail) > DEEPEST:
+                raise TooMuch("a path is too deep", f"{DEEPEST} folders")
+        return trail[-1]
+
+    # -- content
+
+    def map(self, volume: str, node: Node, offset: int, length: int, stream: bytes = b"") -> list[Segment]:
+        """Where a part of a file is; at least one byte of it, nothing beyond its end. Corrupt when the parser's answer is none."""
+        segments = self.parser.ask("map", volume, [_pair(node), offset, length, stream], list[Segment])
+        told = literal = 0
+        for segment in segments:
+            if segment.length <= 0:
+                raise Corrupt("a file's map has an empty part", volume)
+            if isinstance(segment, Extent):
+                disk = self.disks[segment.disk] if 0 <= segment.disk < len(self.disks) else None
+                if disk is None or segment.offset < 0 or segment.offset + segment.length > disk.size:
+                    raise Corrupt(
+                        "a file's map leads outside of the disks", f"{segment.length} bytes at {segment.offset}"
+                    )
+            elif isinstance(segment, Literal):
+                literal += segment.length
+            told += segment.length
+        if told > length or literal > 4 * MOST_LITERAL:
+            raise Corrupt("a file's map tells of more than was asked for", volume)
+        return segments
+
+    def content(
+        self, volume: str, node: Node, size: int, offset: int = 0, stream: bytes = b""
+    ) -> Iterator[bytes | Hole]:
+        """A file's bytes from `offset` to `size`, in pieces of at most PIECE, holes as such; what comes next is on its way.
+
+        Corrupt when the file ends early."""
+        at = offset
+        while at < size:
+            segments = self.map(volume, node, at, min(size - at, WINDOW), stream)
+            if not segments:
+                raise Corrupt("a file ends before its size", f"at {at} of {size} bytes")
+            pieces = list(_pieces(segments))
+            for k, piece in enumerate(pieces):
+                if k % (AHEAD // 2) == 0:
+                    self._announce(pieces[k : k + AHEAD])
+                at += piece.length
+                if isinstance(piece, Extent):
+                    yield self.disks[piece.disk].pread(piece.offset, piece.length)
+                else:
+                    yield piece.data if isinstance(piece, Literal) else piece
+
+    def _announce(self, pieces: list[Segment]) -> None:
+        by_disk: dict[int, list[tuple[int, int]]] = {}
+        for piece in pieces:
+            if isinstance(piece, Extent):
+                by_disk.setdefault(piece.disk, []).append((piece.offset, piece.length))
+        for disk, ranges in by_disk.items():
+            self.disks[disk].prefetch(ranges)
+
+    def read(self, volume: str, node: Node, offset: int, length: int, stream: bytes = b"") -> bytes:
+        """At most so many bytes, fewer at the end of the file."""
+        size = self.attributes(volume, node).size if not stream else self._stream_size(volume, node, stream)
+        end = min(size, offset + length)
+        parts = self.content(volume, node, end, offset, stream)
+        return b"".join(bytes(part.length) if isinstance(part, Hole) else part for part in parts)
+
+    def _stream_size(self, volume: str, node: Node, name: bytes) -> int:
+        for stream in self.streams(volume, node):
+            if stream.name == name:
+                return stream.size
+        raise NodeNotFound("a file has no such stream", shown(name))
+
+
+def _pair(node: Node) -> tuple[int, int]:
+    return node.number, node.generation
+
+
+def _pieces(segments: list[Segment]) -> Iterator[Segment]:
+    """Extents cut where the blocks of a disk begin, so that a piece is one block's."""
+    for segment in segments:
+        if not isinstance(segment, Extent):
+            yield segment
+            continue
+        at, end = segment.offset, segment.offset + segment.length
+        while at < end:
+            stop = min((at // PIECE + 1) * PIECE, end)
+            yield Extent(segment.disk, at, stop - at)
+            at = stop
+
+
+def shown(name: bytes) -> str:
+    """A guest's name for a person: what cannot be shown as it is, escaped, so that no terminal obeys it."""
+    text = name.decode("utf-8", "surrogateescape")
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    code = ord(c)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A disk that is not there: any bytes of it on demand, its blocks fetched side by side and kept for a while.
+
+Many threads may read one disk, and the disks of a session share one cache and one crew (`Fetcher`). Zeros are neither fetched nor
+kept. Not here: what the bytes mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from flr.virtual.blocks import Blocks, Request
+from flr.virtual.cache import BlockCache
+from mover.errors import SourceError
+from mover.repository.maps import BLOCK_SIZE
+
+AT_ONCE = 8
+"""Requests on their way."""
+_ZEROS = bytes(BLOCK_SIZE)
+
+
+class Fetcher:
+    """The cache and the threads that the disks of a session share. A context manager."""
+
+    def __init__(self, cache: BlockCache | None = None, at_once: int = AT_ONCE) -> None:
+        self.cache = cache or BlockCache()
+        self.crew = ThreadPoolExecutor(at_once, "flr-fetch")
+        self.at_once = at_once
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.crew.shutdown(cancel_futures=True)
+
+
+class VirtualDisk:
+    """Disk `number` of a session. `size` and `sector_size` in bytes. What `Blocks` raises leaves every method that reads."""
+
+    def __init__(self, number: int, blocks: Blocks, fetcher: Fetcher, name: str = "") -> None:
+        self.number = number
+        self.name = name
+        self.size = blocks.size
+        self.sector_size = blocks.sector_size
+        self._blocks = blocks
+        self._fetcher = fetcher
+        self._cache = fetcher.cache
+
+    def pread(self, offset: int, length: int, *, metadata: bool = False) -> bytes:
+        """Exactly so many bytes; SourceError outside of the disk."""
+        return self.read_many([(offset, length)], metadata=metadata)[0]
+
+    def read_many(self, ranges: Sequence[tuple[int, int]], *, metadata: bool = False) -> list[bytes]:
+        """As `pread` of each, with everything that must be fetched on its way at once."""
+        for offset, length in ranges:
+            if offset < 0 or length < 0 or offset + length > self.size:
+                raise SourceError("a range outside of the disk", f"{length} bytes at {offset}, of {self.size}")
+        got = self._get(_blocks_of(ranges), metadata)
+        return [_cut(got, offset, length) for offset, length in ranges]
+
+    def prefetch(self, ranges: Iterable[tuple[int, int]], *, metadata: bool = False) -> None:
+        """These will be read soon. Errors are left to the read; what lies outside of the disk is passed over."""
+        inside = [(o, n) for o, n in ranges if o >= 0 and n > 0 and o + n <= self.size]
+        numbers = sorted(_blocks_of(inside))
+        most = self._cache.limits[metadata] // BLOCK_SIZE // 2
+        try:
+            self._send(numbers[:most], metadata)
+        except Exception:  # noqa: S110 - a hint; the read that needs the bytes says what is wrong
+            pass
+
+    def _get(self, numbers: Iterable[int], metadata: bool) -> dict[int, bytes]:
+        got, coming = self._send(sorted(set(numbers)), metadata)
+        got.update((number, future.result()) for number, future in coming.items())
+        return got
+
+    def _send(self, numbers: list[int], metadata: bool) -> tuple[dict[int, bytes], dict[int, Future[bytes]]]:
+        """Blocks that are here, and those on their way: whatever was neither is sent for."""
+        here, coming, mine = self._cache.claim((self.number, number) for number in numbers)
+        if mine:
+            wanted = [number for _, number in mine]
+            try:
+                requests, zeros = self._blocks.plan(wanted)
+            except BaseException as error:
+                self._cache.failed(mine, error)
+                raise
+            for number in zeros:
+                self._cache.arrived((self.number, number), _ZEROS, metadata, keep=False)
+            for request, brings in requests:
+                self._fetcher.crew.submit(self._fetch, request, brings, metadata)
+        return {number: data for (_, number), data in here.items()}, {n: future for (_, n), future in coming.items()}
+
+    def _fetch(self, request: Request, brings: list[int], metadata: bool) -> None:
+        missing = set(brings)
+        try:
+            for number, data in self._blocks.fetch(request):
+                missing.discard(number)
+                self._cache.arrived((self.number, number), data, metadata)
+            if missing:
+                raise SourceError("a request brought less than was asked for", f"blocks {sorted(missing)}")
+        except BaseException as error:
+            self._cache.failed([(self.number, number) for number in missing], error)
+
+    def close(self) -> None:
+        self._blocks.close()
+
+
+def _blocks_of(ranges: Iterable[tuple[int, int]]) -> set[int]:
+    return {
+        number
+        for offset, length in ranges
+        if length
+        for number in range(offset // BLOCK_SIZE, (offset + length - 1) // BLOCK_SIZE + 1)
+    }
+
+
+def _cut(got: dict[int, bytes], offset: int, length: int) -> bytes:
+    first, within = divmod(offset, BLOCK_SIZE)
+    if within + length <= BLOCK_SIZE:
+        return got[first][within : within + length] if length else b""
+    parts = []
+    while length:
+        part = got[first][within : within + length]
+        parts.append(part)
+        length -= len(part)
+        first, within = first + 1, 0
+    return b"".join(parts)
