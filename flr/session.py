@@ -21,8 +21,8 @@ from flr.virtual.disk import VirtualDisk
 from flr.volumes.find import Volume
 from mover.clock import SYSTEM, Clock
 
-WINDOW = 64 << 20
-"""Bytes of a file whose places are asked for at a time."""
+WINDOW = 256 << 20
+"""Bytes of a file, without its holes, that one answer about its places is used for."""
 PIECE = 1 << 20
 """Bytes that are handed on at a time."""
 AHEAD = 16
@@ -42,7 +42,7 @@ class Opened:
 
 
 class Session:
-    """A context manager; the disks are closed with it. `without_journal`: as the disk is, without its journals."""
+    """A context manager; the disks are their opener's. `without_journal`: as the disk is, without its journals."""
 
     def __init__(
         self,
@@ -65,8 +65,6 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.parser.close()
-        for disk in self.disks:
-            disk.close()
 
     # -- what there is
 
@@ -194,10 +192,10 @@ class Session:
         Corrupt when the file ends early."""
         at = offset
         while at < size:
-            segments = self.map(volume, node, at, min(size - at, WINDOW), stream)
+            segments = self.map(volume, node, at, size - at, stream)
             if not segments:
                 raise Corrupt("a file ends before its size", f"at {at} of {size} bytes")
-            pieces = list(_pieces(segments))
+            pieces = list(_pieces(segments, WINDOW))
             for k, piece in enumerate(pieces):
                 if k % (AHEAD // 2) == 0:
                     self._announce(pieces[k : k + AHEAD])
@@ -233,16 +231,21 @@ def _pair(node: Node) -> tuple[int, int]:
     return node.number, node.generation
 
 
-def _pieces(segments: list[Segment]) -> Iterator[Segment]:
-    """Extents cut where the blocks of a disk begin, so that a piece is one block's."""
+def _pieces(segments: list[Segment], most: int) -> Iterator[Segment]:
+    """Extents cut where the blocks of a disk begin, so that a piece is one block's; no more than `most` bytes beside the holes."""
     for segment in segments:
+        if most <= 0:
+            return
         if not isinstance(segment, Extent):
             yield segment
             continue
         at, end = segment.offset, segment.offset + segment.length
         while at < end:
+            if most <= 0:
+                return
             stop = min((at // PIECE + 1) * PIECE, end)
             yield Extent(segment.disk, at, stop - at)
+            most -= stop - at
             at = stop
 
 

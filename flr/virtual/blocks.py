@@ -35,8 +35,6 @@ class Blocks(Protocol):
     def fetch(self, request: Request) -> Iterator[tuple[int, bytes]]:
         """(block, its bytes) of each. What the store and `mover.repository.reader` raise."""
 
-    def close(self) -> None: ...
-
 
 class PointBlocks:
     """Disk `number` of a restore point, of which the caller holds the point."""
@@ -63,12 +61,9 @@ class PointBlocks:
         for offset, _, data in self._restore.fetched(request):
             yield offset // BLOCK_SIZE, bytes(data)
 
-    def close(self) -> None:
-        """The repository is its opener's."""
-
 
 class SourceBlocks:
-    """A disk that can be read as it is. It is closed with this."""
+    """A disk that can be read as it is."""
 
     AT_ONCE = 4
     """Blocks of one request."""
@@ -108,6 +103,3 @@ class SourceBlocks:
         self._source.read_into(start, buffers)
         for block, buffer in zip(request, buffers, strict=True):
             yield block, bytes(buffer)
-
-    def close(self) -> None:
-        self._source.close()

@@ -104,9 +104,6 @@ class VirtualDisk:
         except BaseException as error:
             self._cache.failed([(self.number, number) for number in missing], error)
 
-    def close(self) -> None:
-        self._blocks.close()
-
 
 def _blocks_of(ranges: Iterable[tuple[int, int]]) -> set[int]:
     return {

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files and folders as a tar stream that keeps what a guest had: owners, modes, times, extended attributes, links of both kinds,
+devices, holes.
+
+PAX format; holes as GNU tar's sparse format 1.0, extended attributes as `SCHILY.xattr.*`, as GNU tar and bsdtar have them. What a tar cannot hold, or what cannot be read, is told and left out; a file that breaks off in the middle is filled with zeros and
+told. Nothing is written but to `out`; names within are relative and have no `..`.
+Sources: POSIX.1-2017 pax, GNU tar's manual ("Storing Sparse Files").
+"""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from flr.blocks import Extent, Hole
+from flr.errors import RecoveryError
+from flr.fs.base import Attributes, Node
+from flr.session import Session
+
+BLOCK = 512
+RECORD = 20 * BLOCK
+SMALLEST_HOLE = 64 << 10
+"""A shorter one is written as zeros: its entry in the list would hardly be shorter."""
+MOST_PARTS = 100_000
+"""Of a file's list of data; a file of more is written with its holes as zeros."""
+_TYPES = {
+    stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE, stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE,
+}  # fmt: skip
+_ZEROS = bytes(1 << 20)
+
+
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Archive:
+    """One tar. `problem` is told the path and what is wrong; `handled` the bytes of content that went by."""
+
+    def __init__(
+        self,
+        session: Session,
+        volume: str,
+        out: Sink,
+        problem: Callable[[bytes, str], None],
+        handled: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._session = session
+        self._volume = volume
+        self._out = out
+        self._problem = problem
+        self._handled = handled
+        self._written = 0
+        self._linked: dict[int, bytes] = {}
+
+    def _write(self, data: bytes) -> None:
+        self._out.write(data)
+        self._written += len(data)
+
+    def add(self, path: bytes, attributes: Attributes) -> None:
+        """`path` within the archive, without a slash at its beginning."""
+        kind = stat.S_IFMT(attributes.mode)
+        if kind not in _TYPES:
+            self._problem(path, "a socket is not put into an archive" if kind == stat.S_IFSOCK else "of no known type")
+            return
+        if attributes.links > 1 and kind != stat.S_IFDIR:
+            first = self._linked.setdefault(attributes.number, path)
+            if first != path:
+                self._header(path, attributes, tarfile.LNKTYPE, {}, 0, first)
+                return
+        try:
+            extra = self._extra(path, attributes)
+            target = self._session.link(self._volume, attributes.node) if kind == stat.S_IFLNK else b""
+        except RecoveryError as error:
+            self._problem(path, str(error))
+            if kind == stat.S_IFLNK:
+                return
+            extra, target = {}, b""
+        if kind == stat.S_IFREG:
+            self._file(path, attributes, extra)
+        else:
+            self._header(path, attributes, _TYPES[kind], extra, 0, target)
+
+    def finish(self) -> None:
+        self._write(bytes(2 * BLOCK))
+        self._write(bytes(-self._written % RECORD))
+
+    def _extra(self, path: bytes, attributes: Attributes) -> dict[str, str]:
+        found = {
+            f"SCHILY.xattr.{_text(name)}": _text(value)
+            for name, value in self._session.xattrs(self._volume, attributes.node).items()
+        }
+        streams = self._session.streams(self._volume, attributes.node)
+        if streams:
+            names = ", ".join(_text(stream.name) for stream in streams)
+            self._problem(path, f"its alternate streams are not in the archive: {names}")
+        return found
+
+    def _header(
+        self, path: bytes, attributes: Attributes, kind: bytes, extra: dict[str, str], size: int, target: bytes = b""
+    ) -> None:
+        info = tarfile.TarInfo(_text(path))
+        info.type = kind
+        info.linkname = _text(target)
+        info.mode = stat.S_IMODE(attributes.mode)
+        info.uid, info.gid = attributes.owner or 0, attributes.group or 0
+        info.size = size
+        info.devmajor, info.devminor = (
+            attributes.device >> 8 & 0xFFF,
+            attributes.device & 0xFF | attributes.device >> 12 & ~0xFF,
+        )
+        pax = dict(extra)
+        if attributes.modified is not None:
+            seconds, rest = divmod(attributes.modified, 10**9)
+            info.mtime = max(seconds, 0)
+            if rest or seconds < 0:
+                pax["mtime"] = _decimal(attributes.modified)
+        info.pax_headers = pax
+        self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+
+    # -- content
+
+    def _file(self, path: bytes, attributes: Attributes, extra: dict[str, str]) -> None:
+        node, size = attributes.node, attributes.size
+        try:
+            parts = self._parts(node, size)
+        except RecoveryError as error:
+            self._problem(path, str(error))
+            return
+        if parts == [(0, size)] or not size:
+            self._header(path, attributes, tarfile.REGTYPE, extra, size)
+            self._content(path, node, [(0, size)])
+        else:
+            table = f"{len(parts)}\n" + "".join(f"{start}\n{length}\n" for start, length in parts)
+            head = table.encode()
+            head += bytes(-len(head) % BLOCK)
+            extra = {
+                **extra,
+                "GNU.sparse.major": "1",
+                "GNU.sparse.minor": "0",
+                "GNU.sparse.name": _text(path),
+                "GNU.sparse.realsize": str(size),
+            }
+            folder, _, name = path.rpartition(b"/")
+            stored = (folder + b"/" if folder else b"") + b"GNUSparseFile.0/" + name
+            self._header(stored, attributes, tarfile.REGTYPE, extra, len(head) + sum(length for _, length in parts))
+            self._write(head)
+            self._content(path, node, parts)
+        self._handled(size)
+
+    def _parts(self, node: Node, size: int) -> list[tuple[int, int]]:
+        """(offset, length) of what is no hole, ascending; an empty one at the end of a file that ends in a hole."""
+        parts: list[tuple[int, int]] = []
+        at = 0
+        while at < size:
+            segments = self._session.map(self._volume, node, at, size - at)
+            if not segments:
+                raise RecoveryError("a file ends before its size", f"at {at} of {size} bytes")
+            for segment in segments:
+                if isinstance(segment, Extent) or not isinstance(segment, Hole):
+                    if parts and at - (parts[-1][0] + parts[-1][1]) < SMALLEST_HOLE:
+                        parts[-1] = (parts[-1][0], at + segment.length - parts[-1][0])
+                    else:
+                        first = 0 if at < SMALLEST_HOLE else at
+                        parts.append((first, at + segment.length - first))
+                at += segment.length
+            if len(parts) > MOST_PARTS:
+                return [(0, size)]
+        end = parts[-1][0] + parts[-1][1] if parts else 0
+        if parts and size - end < SMALLEST_HOLE:
+            parts[-1] = (parts[-1][0], size - parts[-1][0])
+        elif end < size:
+            parts.append((size, 0))
+        return parts
+
+    def _content(self, path: bytes, node: Node, parts: Iterable[tuple[int, int]]) -> None:
+        for start, length in parts:
+            done = 0
+            try:
+                for piece in self._session.content(self._volume, node, start + length, start):
+                    if isinstance(piece, Hole):
+                        self._zeros(piece.length)
+                        done += piece.length
+                    else:
+                        self._write(piece)
+                        done += len(piece)
+            except RecoveryError as error:
+                self._problem(path, f"it breaks off after {start + done} bytes, the rest is zeros: {error}")
+                self._zeros(length - done)
+        self._write(bytes(-self._written % BLOCK))
+
+    def _zeros(self, length: int) -> None:
+        while length:
+            some = min(length, len(_ZEROS))
+            self._write(_ZEROS[:some])
+            length -= some
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _decimal(nanoseconds: int) -> str:
+    sign = "-" if nanoseconds < 0 else ""
+    seconds, rest = divmod(abs(nanoseconds), 10**9)
+    return f"{sign}{seconds}.{rest:09d}".rstrip("0").rstrip(".")
