@@ -42,6 +42,13 @@ class NotRecognised(Unsupported):
     """Nothing that is known begins here."""
 
 
+class Missing(RecoveryError):
+    """A disk that a volume stands on is not in this restore point."""
+
+    exit_code = 5
+    hint_default = "choose a restore point that has all disks of the machine"
+
+
 class TooMuch(RecoveryError):
     """A limit that keeps a session alive was reached: size, depth, entries, time."""
 
