@@ -2,8 +2,9 @@
 """Files and folders as a tar stream that keeps what a guest had: owners, modes, times, extended attributes, links of both kinds,
 devices, holes.
 
-PAX format; holes as GNU tar's sparse format 1.0, extended attributes as `SCHILY.xattr.*`, as GNU tar and bsdtar have them. What a tar cannot hold, or what cannot be read, is told and left out; a file that breaks off in the middle is filled with zeros and
-told. Nothing is written but to `out`; names within are relative and have no `..`.
+PAX format; holes as GNU tar's sparse format 1.0, extended attributes as `SCHILY.xattr.*`, as GNU tar and bsdtar have them. What a
+tar cannot hold, or what cannot be read, is told and left out; a file that breaks off in the middle is filled with zeros and told.
+Nothing is written but to `out`; names within are relative and have no `..`.
 Sources: POSIX.1-2017 pax, GNU tar's manual ("Storing Sparse Files").
 """
 

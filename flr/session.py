@@ -18,7 +18,7 @@ from flr.fs.base import MOST_ENTRIES, MOST_LITERAL, About, Attributes, Entry, Li
 from flr.fs.table import Table, unpack
 from flr.parser.client import PATIENCE_SECONDS, Parser
 from flr.virtual.disk import VirtualDisk
-from flr.volumes.find import Volume
+from flr.volumes import find
 from mover.clock import SYSTEM, Clock
 
 WINDOW = 256 << 20
@@ -56,7 +56,7 @@ class Session:
         self.disks = disks
         self.parser = Parser(disks, clock, note, patience)
         self._replay = not without_journal
-        self._volumes: list[Volume] | None = None
+        self._found: tuple[list[find.Entry], list[str]] | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -68,18 +68,18 @@ class Session:
 
     # -- what there is
 
-    def volumes(self) -> list[Volume]:
-        """Everything that was found on the disks, in their order."""
-        if self._volumes is None:
-            self._volumes = self.parser.look(self._replay, list[Volume])
-        return self._volumes
+    def found(self) -> tuple[list[find.Entry], list[str]]:
+        """Everything that was found on the disks, in their order; and what was odd."""
+        if self._found is None:
+            self._found = self.parser.look(self._replay, tuple[list[find.Entry], list[str]])
+        return self._found
 
-    def volume(self, identifier: str) -> Volume:
+    def volume(self, identifier: str) -> find.Entry:
         """NodeNotFound when there is none of that id."""
-        for volume in self.volumes():
-            if volume.id == identifier:
-                return volume
-        known = ", ".join(volume.id for volume in self.volumes() if not volume.why_not)
+        for entry in self.found()[0]:
+            if entry.id == identifier:
+                return entry
+        known = ", ".join(entry.id for entry in self.found()[0] if entry.opens)
         raise NodeNotFound("no such volume", identifier, f"there are: {known or 'none that can be opened'}")
 
     def open(self, volume: str) -> Opened:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.ma  # numpy wants it now and then, and files cannot be opened then
 
 from flr.blocks import Extent, Places, Records, Segment, Volume, records
 from flr.errors import NodeNotFound, RecoveryError
@@ -158,14 +159,15 @@ class Parser:
         self._replay = replay
         self._open = {}
         self._found = find(self._disks)
-        return self._found.entries
+        return self._found.entries, self._found.warnings
 
     def _fs(self, volume: str) -> FileSystem:
         fs = self._open.get(volume)
         if fs is None:
             if self._found is None:
                 raise NodeNotFound("the disks were not looked at", volume)
-            fs = self._open[volume] = open_file_system(self._found.volume(volume), replay=self._replay)
+            holds = self._found.entry(volume).holds
+            fs = self._open[volume] = open_file_system(self._found.open(volume), holds, replay=self._replay)
         return fs
 
     def _about(self, volume: str) -> Any:
