@@ -26,7 +26,7 @@ DEBUG_VARIABLE = "DATA_MOVER_DEBUG"
 
 
 def build_parser() -> Parser:
-    from agent.verbs import cloud_init, demo, jobs, queue, repository, support
+    from agent.verbs import cloud_init, demo, files, jobs, queue, repository, support
 
     parser = Parser(
         prog="data-mover",
@@ -34,7 +34,7 @@ def build_parser() -> Parser:
         epilog="Permissions, change maps, environment variables and exit codes: docs/operations.md.",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for group in (repository, jobs, queue, cloud_init, support, demo):
+    for group in (repository, jobs, files, queue, cloud_init, support, demo):
         group.add(verbs)
     return parser
 
@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(json="--json" in words)
     cancel = threading.Event()
     try:
-        _check_text(words)
+        if words[:1] != ["files"]:  # a guest's names are bytes
+            _check_text(words)
         arguments = build_parser().parse_args(words)
         console.json = arguments.json
         with _interruptible(cancel):

@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from mover.disk.target import rename_new, sync_folder
@@ -34,14 +35,16 @@ def is_free(path: str, ours: Callable[[BinaryIO], bool], what: str) -> bool:
     raise TargetError(f"the file for {what} exists", path, "name a file that does not exist")
 
 
-def write_new(path: str, data: bytes, what: str) -> None:
-    """Durable, under its name, when this returns; TargetError when something has the name by now."""
+@contextmanager
+def new_file(path: str, what: str) -> Iterator[BinaryIO]:
+    """To be written within; durable, under its name, when that ends well, and gone when it does not. TargetError when something has
+    the name by now, StoreFull."""
     folder = os.path.dirname(path) or "."
     partial = os.path.join(folder, f".data-mover-{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             try:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
                 rename_new(partial, path)
@@ -51,6 +54,12 @@ def write_new(path: str, data: bytes, what: str) -> None:
         sync_folder(folder)
     except OSError as error:
         raise _failed(what, path, error) from None
+
+
+def write_new(path: str, data: bytes, what: str) -> None:
+    """As `new_file`, with all of its bytes."""
+    with new_file(path, what) as file:
+        file.write(data)
 
 
 def _failed(what: str, path: str, error: OSError) -> StoreFull | TargetError:

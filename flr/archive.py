@@ -2,15 +2,16 @@
 """Files and folders as a tar stream that keeps what a guest had: owners, modes, times, extended attributes, links of both kinds,
 devices, holes.
 
-PAX format; holes as GNU tar's sparse format 1.0, extended attributes as `SCHILY.xattr.*`, as GNU tar and bsdtar have them. What a
-tar cannot hold, or what cannot be read, is told and left out; a file that breaks off in the middle is filled with zeros and told.
-Nothing is written but to `out`; names within are relative and have no `..`.
+PAX format; holes as GNU tar's sparse format 1.0, extended attributes as `SCHILY.xattr.*`, access control lists as `SCHILY.acl.*`:
+the words of GNU tar and bsdtar. What a tar cannot hold, or what cannot be read, is told and left out; a file that breaks off in
+the middle is filled with zeros and told. Nothing is written but to `out`; names within are relative and have no `..`.
 Sources: POSIX.1-2017 pax, GNU tar's manual ("Storing Sparse Files").
 """
 
 from __future__ import annotations
 
 import stat
+import struct
 import tarfile
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -18,7 +19,7 @@ from typing import Protocol
 from flr.blocks import Extent, Hole
 from flr.errors import RecoveryError
 from flr.fs.base import Attributes, Node
-from flr.session import Session
+from flr.session import Session, shown
 
 BLOCK = 512
 RECORD = 20 * BLOCK
@@ -26,10 +27,15 @@ SMALLEST_HOLE = 64 << 10
 """A shorter one is written as zeros: its entry in the list would hardly be shorter."""
 MOST_PARTS = 100_000
 """Of a file's list of data; a file of more is written with its holes as zeros."""
+PLAIN_NAME, MOST_ID, MOST_SIZE = 100, 0o7777777, 0o77777777777
+"""What the plain header has room for."""
+Records = dict[bytes, bytes]
 _TYPES = {
     stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE,
     stat.S_IFIFO: tarfile.FIFOTYPE, stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE,
 }  # fmt: skip
+_ACLS = {b"system.posix_acl_access": b"SCHILY.acl.access", b"system.posix_acl_default": b"SCHILY.acl.default"}
+_TAGS = {1: "user", 2: "user", 4: "group", 8: "group", 16: "mask", 32: "other"}
 _ZEROS = bytes(1 << 20)
 
 
@@ -88,42 +94,72 @@ class Archive:
         self._write(bytes(2 * BLOCK))
         self._write(bytes(-self._written % RECORD))
 
-    def _extra(self, path: bytes, attributes: Attributes) -> dict[str, str]:
-        found = {
-            f"SCHILY.xattr.{_text(name)}": _text(value)
-            for name, value in self._session.xattrs(self._volume, attributes.node).items()
-        }
+    def _extra(self, path: bytes, attributes: Attributes) -> Records:
+        found: Records = {}
+        for name, value in self._session.xattrs(self._volume, attributes.node).items():
+            acl = _ACLS.get(name)
+            text = acl_text(value) if acl else None
+            if acl and text is not None:
+                found[acl] = text
+            else:
+                found[b"SCHILY.xattr." + name] = value
         streams = self._session.streams(self._volume, attributes.node)
         if streams:
-            names = ", ".join(_text(stream.name) for stream in streams)
+            names = ", ".join(shown(stream.name) for stream in streams)
             self._problem(path, f"its alternate streams are not in the archive: {names}")
         return found
 
     def _header(
-        self, path: bytes, attributes: Attributes, kind: bytes, extra: dict[str, str], size: int, target: bytes = b""
+        self, path: bytes, attributes: Attributes, kind: bytes, extra: Records, size: int, target: bytes = b""
     ) -> None:
-        info = tarfile.TarInfo(_text(path))
+        """The plain header, and before it an extended one with what that cannot hold."""
+        info = tarfile.TarInfo()
         info.type = kind
-        info.linkname = _text(target)
         info.mode = stat.S_IMODE(attributes.mode)
-        info.uid, info.gid = attributes.owner or 0, attributes.group or 0
-        info.size = size
         info.devmajor, info.devminor = (
             attributes.device >> 8 & 0xFFF,
             attributes.device & 0xFF | attributes.device >> 12 & ~0xFF,
         )
         pax = dict(extra)
-        if attributes.modified is not None:
-            seconds, rest = divmod(attributes.modified, 10**9)
-            info.mtime = max(seconds, 0)
-            if rest or seconds < 0:
-                pax["mtime"] = _decimal(attributes.modified)
-        info.pax_headers = pax
-        self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        if kind == tarfile.DIRTYPE:
+            path += b"/"
+        for key, field, text in ((b"path", "name", path), (b"linkpath", "linkname", target)):
+            plain = text.decode("ascii", "replace").replace("\ufffd", "?")[:PLAIN_NAME]
+            setattr(info, field, plain)
+            if plain.encode() != text:
+                pax[key] = text
+        for key, most, value in (
+            (b"uid", MOST_ID, attributes.owner or 0),
+            (b"gid", MOST_ID, attributes.group or 0),
+            (b"size", MOST_SIZE, size),
+        ):
+            setattr(info, key.decode(), value if value <= most else 0)
+            if value > most:
+                pax[key] = b"%d" % value
+        seconds, rest = divmod(attributes.modified or 0, 10**9)
+        info.mtime = min(max(seconds, 0), MOST_SIZE)
+        if rest or info.mtime != seconds:
+            pax[b"mtime"] = _decimal(attributes.modified or 0)
+        if pax:
+            self._extended(pax)
+        self._write(info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict"))
+
+    def _extended(self, records: Records) -> None:
+        """Names and values are bytes as they are, as GNU tar writes them; a record's length counts itself."""
+        made = []
+        for key, value in records.items():
+            rest = len(key) + len(value) + 3
+            length = rest + len(str(rest))
+            length = rest + len(str(length))
+            made.append(b"%d %b=%b\n" % (length, key, value))
+        data = b"".join(made)
+        info = tarfile.TarInfo("././@PaxHeader")
+        info.type, info.size, info.mode = tarfile.XHDTYPE, len(data), 0o644
+        self._write(info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict") + data + bytes(-len(data) % BLOCK))
 
     # -- content
 
-    def _file(self, path: bytes, attributes: Attributes, extra: dict[str, str]) -> None:
+    def _file(self, path: bytes, attributes: Attributes, extra: Records) -> None:
         node, size = attributes.node, attributes.size
         try:
             parts = self._parts(node, size)
@@ -139,10 +175,10 @@ class Archive:
             head += bytes(-len(head) % BLOCK)
             extra = {
                 **extra,
-                "GNU.sparse.major": "1",
-                "GNU.sparse.minor": "0",
-                "GNU.sparse.name": _text(path),
-                "GNU.sparse.realsize": str(size),
+                b"GNU.sparse.major": b"1",
+                b"GNU.sparse.minor": b"0",
+                b"GNU.sparse.name": path,
+                b"GNU.sparse.realsize": b"%d" % size,
             }
             folder, _, name = path.rpartition(b"/")
             stored = (folder + b"/" if folder else b"") + b"GNUSparseFile.0/" + name
@@ -199,11 +235,22 @@ class Archive:
             length -= some
 
 
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+def acl_text(value: bytes) -> bytes | None:
+    """The short text of acl(5) of an access control list as getxattr(2) gives it, with numbers for names; None for one of another
+    form."""
+    if len(value) % 8 != 4 or value[:4] != b"\2\0\0\0":
+        return None
+    parts = []
+    for tag, permissions, identifier in struct.iter_unpack("<HHI", value[4:]):
+        word = _TAGS.get(tag)
+        if word is None:
+            return None
+        bits = "".join(letter if permissions & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
+        parts.append(f"{word}:{identifier if tag in (2, 8) else ''}:{bits}")
+    return ",".join(parts).encode()
 
 
-def _decimal(nanoseconds: int) -> str:
+def _decimal(nanoseconds: int) -> bytes:
     sign = "-" if nanoseconds < 0 else ""
     seconds, rest = divmod(abs(nanoseconds), 10**9)
-    return f"{sign}{seconds}.{rest:09d}".rstrip("0").rstrip(".")
+    return f"{sign}{seconds}.{rest:09d}".rstrip("0").rstrip(".").encode()

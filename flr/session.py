@@ -215,12 +215,12 @@ class Session:
 
     def read(self, volume: str, node: Node, offset: int, length: int, stream: bytes = b"") -> bytes:
         """At most so many bytes, fewer at the end of the file."""
-        size = self.attributes(volume, node).size if not stream else self._stream_size(volume, node, stream)
+        size = self.attributes(volume, node).size if not stream else self.stream_size(volume, node, stream)
         end = min(size, offset + length)
         parts = self.content(volume, node, end, offset, stream)
         return b"".join(bytes(part.length) if isinstance(part, Hole) else part for part in parts)
 
-    def _stream_size(self, volume: str, node: Node, name: bytes) -> int:
+    def stream_size(self, volume: str, node: Node, name: bytes) -> int:
         for stream in self.streams(volume, node):
             if stream.name == name:
                 return stream.size

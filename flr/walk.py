@@ -5,12 +5,15 @@ entries. What cannot be read is told and left out. Not here: what is kept of it 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from flr.errors import RecoveryError
-from flr.fs.base import Attributes, Node
-from flr.fs.table import Table
+from flr.fs.base import Attributes
+from flr.fs.table import Table, attributes
 from flr.session import DEEPEST, Session
 
 MOST = 200_000_000
@@ -18,11 +21,13 @@ MOST = 200_000_000
 
 
 class Part(NamedTuple):
-    """Some entries of a folder; `path` is the folder's, with a slash at its end."""
+    """Some entries of a folder, which stands at `path` (with a slash at its end); of each folder there is a `first` one, perhaps an
+    empty one."""
 
-    folder: Node
+    folder: Attributes
     path: bytes
     table: Table
+    first: bool
 
 
 Problem = Callable[[bytes, RecoveryError], None]
@@ -30,39 +35,46 @@ Problem = Callable[[bytes, RecoveryError], None]
 
 
 def walk(session: Session, volume: str, start: Attributes, path: bytes, problem: Problem) -> Iterator[Part]:
-    """All folders from `start` on, which is one and stands at `path`, each before those within it."""
+    """All folders from `start` on, which is one and stands at `path`; what is within a folder comes before its neighbours."""
     seen = {start.number}
-    todo: list[tuple[bytes, Node, int]] = [(path.rstrip(b"/") + b"/", start.node, 0)]
+    todo: list[tuple[bytes, Attributes, int]] = [(path.rstrip(b"/") + b"/", start, 0)]
     left = MOST
     while todo and left > 0:
-        above, node, depth = todo.pop()
-        below: list[tuple[bytes, Node, int]] = []
+        above, folder, depth = todo.pop()
+        below: list[tuple[bytes, Attributes, int]] = []
         cursor: int | None = 0
+        first = True
         while cursor is not None and left > 0:
             try:
-                table = session.table(volume, node, cursor)
+                table = session.table(volume, folder.node, cursor)
             except RecoveryError as error:
                 problem(above, error)
-                break
-            yield Part(node, above, table)
+                table = Table([], b"", {}, None)
+            yield Part(folder, above, table, first)
+            first = False
             left -= len(table.names)
-            rows = table.columns()
-            kinds = (rows["mode"] & 0o170000 == 0o040000).nonzero()[0].tolist()
-            for k in kinds:
-                if k in table.problems:
-                    continue
-                number, inside = int(rows[k]["number"]), above + table.names[k] + b"/"
-                if number in seen:
-                    problem(inside, RecoveryError("a folder stands in more than one place", f"node {number}", TWICE))
+            for name, inside in _folders(table):
+                if inside.number in seen:
+                    problem(above + name, RecoveryError("a folder stands in more than one place", inside.number, TWICE))
                 elif depth >= DEEPEST:
-                    problem(inside, RecoveryError("folders are too deep within each other", f"{DEEPEST}", TOO_DEEP))
+                    problem(above + name, RecoveryError("folders are too deep within each other", DEEPEST, TOO_DEEP))
                 else:
-                    seen.add(number)
-                    below.append((inside, Node(number, int(rows[k]["generation"])), depth + 1))
+                    seen.add(inside.number)
+                    below.append((above + name + b"/", inside, depth + 1))
             cursor = table.cursor
         todo.extend(reversed(below))
     if left <= 0:
         problem(path, RecoveryError("there are more entries than a walk goes through", MOST))
+
+
+def _folders(table: Table) -> list[tuple[bytes, Attributes]]:
+    rows = table.columns()
+    places = np.flatnonzero(rows["mode"] & 0o170000 == stat.S_IFDIR).tolist()
+    return [
+        (table.names[k], found)
+        for k, found in zip(places, attributes(rows[places]), strict=True)
+        if k not in table.problems
+    ]
 
 
 TWICE = "it was entered where it was met first; a sound file system has no such folder"

@@ -81,7 +81,7 @@ def pack(listing: Listing) -> Table:
 
 def unpack(table: Table) -> Listing:
     """Corrupt when the table contradicts itself."""
-    found = attributes(table)
+    found = attributes(table.columns())
     entries = list(map(Entry, table.names, table.columns()["number"].tolist(), found))
     for k, problem in table.problems.items():
         if not 0 <= k < len(entries):
@@ -91,9 +91,8 @@ def unpack(table: Table) -> Listing:
     return Listing(entries, table.cursor)
 
 
-def attributes(table: Table) -> list[Attributes]:
-    """Of every name, also of those with a problem."""
-    rows = table.columns()
+def attributes(rows: Rows) -> list[Attributes]:
+    """Of every record, also of those with a problem."""
     columns: list[Iterable[Any]] = []
     for name in ROW.names[:-1]:  # type: ignore[index]
         values = rows[name].tolist()
