@@ -64,6 +64,10 @@ class Overlay(Volume):
             self._sorted = np.array(sorted(self._blocks), np.int64)
         return self._sorted
 
+    def replaced(self, offset: int, length: int) -> bool:
+        """Whether any of these bytes are."""
+        return bool(self._blocks) and bool(self._within(offset, length))
+
     def pread(self, offset: int, length: int) -> bytes:
         data = self._volume.pread(offset, length)
         blocks = self._blocks
