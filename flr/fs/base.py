@@ -56,7 +56,7 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     generation: int
 
 
-class Attributes(msgspec.Struct, array_like=True):
+class Attributes(msgspec.Struct, array_like=True, gc=False):
     """Sizes in bytes, times in nanoseconds since 1970 (None: the file system has none, or it is unset).
 
     `mode` is POSIX's, with the type (`stat.S_IFMT`). `owner` and `group` are ids; None where the file system knows none.
@@ -87,7 +87,7 @@ class Attributes(msgspec.Struct, array_like=True):
         return stat.S_ISDIR(self.mode)
 
 
-class Entry(msgspec.Struct, array_like=True):
+class Entry(msgspec.Struct, array_like=True, gc=False):
     """A name in a folder. `attributes` is None when its node cannot be read, and `problem` says why.
 
     `kind` is the type that the folder's entry itself claims, as `stat.S_IFMT`; 0 where it claims none.

@@ -32,17 +32,12 @@ CHECKSUM = 100
 """Where an inode of version 3 has its checksum."""
 
 _REALTIME, _IMMUTABLE, _APPEND = 0x1, 0x8, 0x10
+_FLAGGED = _IMMUTABLE | _APPEND
 _BIG_TIME, _LARGE_COUNTS = 0x8, 0x10  # bits of flags2
 _BIG_TIME_EPOCH = (1 << 31) * 10**9
-_FLAGS = {
-    0: 0,
-    _IMMUTABLE: Flag.IMMUTABLE,
-    _APPEND: Flag.APPEND_ONLY,
-    _IMMUTABLE | _APPEND: Flag.IMMUTABLE | Flag.APPEND_ONLY,
-}
-_TYPES = frozenset({0o010, 0o020, 0o040, 0o060, 0o100, 0o120, 0o140})  # S_IFMT >> 9
+_DIRECTORY, _PLAIN = 0o040, 0o100  # S_IFMT >> 9
 _DEVICES = frozenset({0o020, 0o060})
-_DIRECTORY = 0o040
+_TYPES = _DEVICES | {0o010, _DIRECTORY, _PLAIN, 0o120, 0o140}
 
 
 class Fork(msgspec.Struct, frozen=True):
@@ -77,7 +72,7 @@ def attributes(sb: Superblock, number: int, data: bytes, at: int = 0) -> Attribu
     if mode == 0:
         raise NodeNotFound("the file does not exist", f"inode {number} is free")
     kind = mode >> 9 & 0o170
-    if kind not in _TYPES or size < 0:
+    if size < 0 or (kind != _PLAIN and kind not in _TYPES):
         raise Corrupt("an inode contradicts itself", f"inode {number}: mode {mode:o}, size {size}")
     born: int | None = None
     if version == 3 and bits2 & _BIG_TIME:
@@ -91,7 +86,9 @@ def attributes(sb: Superblock, number: int, data: bytes, at: int = 0) -> Attribu
             born = _time(created)
         elif version == 1:
             links = links_v1
-    flags = int(_FLAGS[bits & (_IMMUTABLE | _APPEND)])
+    flags = 0
+    if bits & _FLAGGED:
+        flags = (bits & _IMMUTABLE and int(Flag.IMMUTABLE)) | (bits & _APPEND and int(Flag.APPEND_ONLY))
     if size > sb.size or (blocks > sb.blocks and not bits & _REALTIME):
         flags |= Flag.SUSPICIOUS
     if sb.case_folded and kind == _DIRECTORY:

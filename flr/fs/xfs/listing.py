@@ -26,8 +26,9 @@ def attributes_of(blocks: Blocks, numbers: Iterable[int]) -> dict[int, Attribute
     sb = blocks.superblock
     told: dict[int, Attributes | str] = {}
     places: list[tuple[int, int]] = []
+    place_of = sb.inode_offset
     for number in set(numbers):
-        offset = sb.inode_offset(number)
+        offset = place_of(number)
         if offset is None:
             told[number] = f"there is no inode {number}"
         else:

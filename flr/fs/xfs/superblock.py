@@ -46,6 +46,7 @@ class Superblock(msgspec.Struct, frozen=True, kw_only=True):
     block_size: int
     block_log: int
     blocks: int
+    size: int
     realtime_blocks: int
     uuid: bytes
     metadata_uuid: bytes
@@ -69,10 +70,6 @@ class Superblock(msgspec.Struct, frozen=True, kw_only=True):
     log_incompatible: int
     unfinished: bool
     checked: bool
-
-    @property
-    def size(self) -> int:
-        return self.blocks << self.block_log
 
     @property
     def directory_block_size(self) -> int:
@@ -141,6 +138,7 @@ def parse(data: bytes) -> Superblock:
         block_size=block_size,
         block_log=block_log,
         blocks=blocks,
+        size=blocks << block_log,
         realtime_blocks=realtime_blocks,
         uuid=uuid,
         metadata_uuid=other_uuid if incompatible & META_UUID else uuid,
