@@ -19,6 +19,7 @@ from flr.fs.xfs.blocks import Blocks
 from flr.fs.xfs.extents import mappings
 from flr.fs.xfs.inode import CHECKSUM, LOCAL, Inode, inode
 from flr.fs.xfs.listing import attributes_of
+from flr.fs.xfs.replay import replay as log_replay
 
 _INODES_KEPT = 256
 
@@ -31,7 +32,11 @@ class Xfs(FileSystem):
         sb, warning = superblock.find(volume)
         if warning:
             self.warn(warning)
-        self._blocks = Blocks(volume, sb, self.warn)
+        journal = "not replayed: it was not asked for"
+        if replay:
+            done = log_replay(volume, sb, self.warn)
+            self.volume, sb, journal = done.volume, done.superblock, done.journal
+        self._blocks = Blocks(self.volume, sb, self.warn)
         self._inodes: dict[int, Inode] = {}
         self.about = About(
             kind="xfs",
@@ -40,6 +45,7 @@ class Xfs(FileSystem):
             size=sb.size,
             used=sb.size - (sb.free_blocks << sb.block_log) if sb.free_blocks <= sb.blocks else None,
             block_size=sb.block_size,
+            journal=journal,
         )
         if sb.incompatible & superblock.NEEDS_REPAIR:
             self.warn("the file system is marked as in need of repair")

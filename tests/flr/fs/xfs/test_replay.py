@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log's replay: at random moments of a busy file system, what we tell is what the kernel tells after its own replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flr.fs.xfs import open_xfs
+from tests.flr.corpus import busy, mounted, truth
+from tests.flr.fs.xfs.images import opened
+
+BUSY = {
+    # the default; a log that wraps (mkfs wants 64 MiB otherwise), in records of the largest size; other structures and sizes
+    "default": (20, (), ""),
+    "wrapping": (18, ("--unsupported", "-l", "size=8m"), "logbsize=256k"),
+    "small-blocks": (14, ("-b", "size=1024", "-m", "rmapbt=1", "-i", "nrext64=1"), "logbsize=64k"),
+    "large-sectors": (6, ("-s", "size=4096", "-n", "size=16384"), ""),
+}
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_every_moment_of_a_busy_file_system_is_told_as_the_kernel_replays_it(name: str, tmp_path: Path) -> None:
+    mounted.need("mkfs.xfs")
+    count, mkfs, options = BUSY[name]
+    needed = 0
+    moments = busy.moments(
+        tmp_path, ["mkfs.xfs", "-q", *mkfs], count, seed=len(name), options=options, replay="noatime,nouuid"
+    )
+    for number, (snapshot, facts) in enumerate(moments):
+        with opened(snapshot) as disk:
+            fs = open_xfs(disk)
+            assert truth.differences(facts, truth.told(fs)) == [], f"moment {number}, {fs.about.journal}"
+            assert fs.warnings == []
+            without = truth.told(open_xfs(disk, replay=False), content=False)
+            needed += bool(truth.differences(facts, without, frozenset({"content"})))
+    assert needed > count / 2  # otherwise the above would prove little
