@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import itertools
 import os
 import random
 import shutil
@@ -117,9 +118,10 @@ class Writer:
             (1, self.burst),
         ]
 
-    def forever(self) -> None:
+    def run(self, count: int | None) -> None:
+        """So many steps, or until it is killed; a point is printed after each."""
         weights = [weight for weight, _ in self.steps]
-        while True:
+        for _ in itertools.count() if count is None else range(count):
             if self.random.randrange(400) == 0:
                 os.sync()
             step = self.remove if len(self.files) > 250 else self.random.choices(self.steps, weights)[0][1]
@@ -247,4 +249,4 @@ class Writer:
 
 
 if __name__ == "__main__":
-    Writer(sys.argv[1], int(sys.argv[2])).forever()
+    Writer(sys.argv[1], int(sys.argv[2])).run(int(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -5,15 +5,19 @@ and attributes, gaps, shared blocks."""
 from __future__ import annotations
 
 import fcntl
+import inspect
 import mmap
 import os
 import random
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from flr.blocks import MemoryDisk
-from tests.flr.corpus import mounted, populate
+from tests.flr.corpus import busy, cache, mounted, populate, truth, uml
 from tests.flr.corpus.mounted import Made
 
 MIB = 1 << 20
@@ -35,6 +39,15 @@ FORMS: dict[str, tuple[str, ...]] = {
     "rmap": ("-m", "rmapbt=1"),
     "few-features": ("-m", "finobt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0"),
 }
+
+
+V4 = {
+    "v4": ("-m", "crc=0", "-n", "ftype=0"),
+    "v4-types": ("-m", "crc=0", "-n", "ftype=1"),
+    "v4-small-blocks": ("-m", "crc=0", "-b", "size=1024", "-n", "size=4096"),
+    "v4-case-folded": ("-m", "crc=0", "-n", "version=ci", "-i", "attr=1"),
+}
+V4_MOMENTS = 8
 
 
 def churned(place: Path, seed: int, reflink: bool = True, entries: int = 3000) -> None:
@@ -93,3 +106,75 @@ def form(name: str) -> Made:
         churned(place, 2, reflink=name != "few-features")
 
     return mounted.made(f"xfs-{name}", 320 << 20, mkfs, fill, Path(__file__).read_text())
+
+
+# -- version 4, which newer kernels do not mount: another kernel makes and tells them
+
+
+class Image(NamedTuple):
+    image: Path
+    truth: truth.Facts
+
+
+def v4(name: str) -> Image:
+    """As `form`, but smaller: each system call costs much there."""
+
+    def make(folder: Path) -> None:
+        disk(folder / "image", V4[name])
+        uml.run(f"{INSIDE}\nwork fill /dev/ubda", [folder / "image"], folder)
+
+    found = cache.made(f"xfs-{name}", (RECIPE, V4[name]), make)
+    return Image(found / "image", truth.load(found / "truth-0"))
+
+
+def v4_busy() -> list[Image]:
+    """Some that were written to when the machine stopped; the truth is told after that kernel's replay of a copy."""
+
+    def make(folder: Path) -> None:
+        images = [folder / f"image-{number}" for number in range(V4_MOMENTS)]
+        for number, image in enumerate(images):
+            disk(image, ("-m", f"crc={number % 4 // 3}", *(("-n", "ftype=1") if number % 2 else ())))
+        disks = [f"/dev/ubd{chr(ord('a') + number)}" for number in range(V4_MOMENTS)]
+        uml.run("\n".join([INSIDE, *[f"work write {disk}" for disk in disks]]), images, folder)
+        copies = [Path(shutil.copy(image, folder / f"copy-{number}")) for number, image in enumerate(images)]
+        uml.run("\n".join([INSIDE, *[f"work tell {disk}" for disk in disks]]), copies, folder)
+        for copy in copies:
+            copy.unlink()
+
+    found = cache.made("xfs-v4-busy", (RECIPE, V4_MOMENTS), make)
+    return [Image(found / f"image-{number}", truth.load(found / f"truth-{number}")) for number in range(V4_MOMENTS)]
+
+
+def disk(image: Path, options: tuple[str, ...]) -> None:
+    with open(image, "wb") as file:
+        file.truncate(320 << 20)
+    mounted.run("mkfs.xfs", "-q", *options, image)
+
+
+ROOT = Path(__file__).parents[4]
+RECIPE = cache.source(*[inspect.getfile(module) for module in (truth, populate, busy)], __file__)
+INSIDE = f"""
+work() {{ PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={ROOT} {sys.executable} -m tests.flr.fs.xfs.images "$@"; }}
+"""
+
+
+def inside(task: str, device: str) -> None:
+    """What is done in the other kernel, in the folder of the images."""
+    number = ord(device[-1]) - ord("a")
+    place = Path("/run") / device[-4:]
+    place.mkdir()
+    mounted.run("mount", "-o", "noatime", device, place)
+    if task == "write":  # and never unmounted: the machine stops
+        busy.Writer(str(place), number).run(60 + 40 * number)
+        return
+    if task == "fill":
+        populate.Populate(place, 1, many=150, big=1 << 20).all()
+        churned(place, 2, reflink=False, entries=600)
+        mounted.run("umount", place)
+        mounted.run("mount", "-o", "ro", device, place)
+    truth.save(truth.kernel(place), Path(f"truth-{number}"))
+    mounted.run("umount", place)
+
+
+if __name__ == "__main__":
+    inside(sys.argv[1], sys.argv[2])

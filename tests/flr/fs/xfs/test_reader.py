@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from flr.fs.xfs import open_xfs
-from tests.flr.corpus import mounted, truth
+from tests.flr.corpus import mounted, truth, uml
 from tests.flr.fs.xfs import images
 
 
@@ -18,6 +18,17 @@ def _tools() -> None:
 @pytest.mark.parametrize("name", images.FORMS)
 def test_a_tree_is_what_the_kernel_tells(name: str) -> None:
     made = images.form(name)
+    with images.opened(made.image) as disk:
+        fs = open_xfs(disk)
+        assert truth.differences(made.truth, truth.told(fs)) == []
+        assert fs.warnings == []
+        assert fs.about.journal == "clean"
+
+
+@pytest.mark.parametrize("name", images.V4)
+def test_a_tree_of_version_4_is_what_another_kernel_tells(name: str) -> None:
+    uml.need()
+    made = images.v4(name)
     with images.opened(made.image) as disk:
         fs = open_xfs(disk)
         assert truth.differences(made.truth, truth.told(fs)) == []

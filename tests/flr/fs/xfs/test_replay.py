@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flr.fs.xfs import open_xfs
-from tests.flr.corpus import busy, mounted, truth
-from tests.flr.fs.xfs.images import opened
+from tests.flr.corpus import busy, mounted, truth, uml
+from tests.flr.fs.xfs import images
 
 BUSY = {
     # the default; a log that wraps (mkfs wants 64 MiB otherwise), in records of the largest size; other structures and sizes
@@ -29,10 +29,23 @@ def test_every_moment_of_a_busy_file_system_is_told_as_the_kernel_replays_it(nam
         tmp_path, ["mkfs.xfs", "-q", *mkfs], count, seed=len(name), options=options, replay="noatime,nouuid"
     )
     for number, (snapshot, facts) in enumerate(moments):
-        with opened(snapshot) as disk:
+        with images.opened(snapshot) as disk:
             fs = open_xfs(disk)
             assert truth.differences(facts, truth.told(fs)) == [], f"moment {number}, {fs.about.journal}"
             assert fs.warnings == []
             without = truth.told(open_xfs(disk, replay=False), content=False)
             needed += bool(truth.differences(facts, without, frozenset({"content"})))
     assert needed > count / 2  # otherwise the above would prove little
+
+
+def test_a_log_of_version_4_is_told_as_another_kernel_replays_it() -> None:
+    uml.need("mkfs.xfs")
+    needed = 0
+    for number, (image, facts) in enumerate(images.v4_busy()):
+        with images.opened(image) as disk:
+            fs = open_xfs(disk)
+            assert truth.differences(facts, truth.told(fs)) == [], f"image {number}, {fs.about.journal}"
+            assert fs.warnings == []
+            without = truth.told(open_xfs(disk, replay=False), content=False)
+            needed += bool(truth.differences(facts, without, frozenset({"content"})))
+    assert needed == images.V4_MOMENTS
