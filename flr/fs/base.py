@@ -107,6 +107,20 @@ class Listing(msgspec.Struct, array_like=True):
     cursor: int | None
 
 
+class Found(msgspec.Struct, array_like=True):
+    """A node that a scan came by, and all its names, each with the folder that it stands in; without one it is in no folder."""
+
+    attributes: Attributes
+    names: list[tuple[Node, bytes]]
+
+
+class Scan(msgspec.Struct, array_like=True):
+    """A part of a scan. `cursor` asks for the next part; None: the end."""
+
+    found: list[Found]
+    cursor: int | None
+
+
 class Stream(msgspec.Struct, frozen=True, array_like=True):
     """A named stream of a node beside its content; `name` as UTF-8 (surrogates kept), `size` in bytes."""
 
@@ -129,6 +143,7 @@ class About(msgspec.Struct, kw_only=True):
     journal: str = ""
     written: int | None = None  # when it was last written, ns since 1970
     mounted_at: str = ""  # where the guest had it mounted last, if it says so
+    version: str = ""  # of the format, where it has one that means something
 
 
 class FileSystem(ABC):
@@ -178,6 +193,11 @@ class FileSystem(ABC):
     def security(self, node: Node) -> bytes:
         """The security descriptor, self-relative, as Windows keeps it; empty where there is none."""
         return b""
+
+    def scan(self, cursor: int = 0, count: int = MOST_ENTRIES) -> Scan | None:
+        """Every node by its number, from `cursor` on, without going through folders: what a search index is made of, where that
+        is cheaper than a walk. A scan looks at `count` numbers and may find none. None: this file system has no such order."""
+        return None
 
     def map(self, node: Node, offset: int, length: int, stream: bytes = b"") -> list[Segment]:
         """As `runs`, but by the disks: whoever has them can fetch the bytes."""
