@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import stat
@@ -107,10 +108,13 @@ def _kernel_fact(path: bytes, name: bytes) -> Fact:
         found.st_rdev if special else 0,
     )
     try:
-        fact.xattrs = {
-            os.fsencode(n): os.getxattr(path, n, follow_symlinks=False)
-            for n in os.listxattr(path, follow_symlinks=False)
-        }
+        try:
+            names = os.listxattr(path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            names = []
+        fact.xattrs = {os.fsencode(n): os.getxattr(path, n, follow_symlinks=False) for n in names}
         if stat.S_ISLNK(found.st_mode):
             fact.link = os.readlink(path)
         elif stat.S_ISREG(found.st_mode):

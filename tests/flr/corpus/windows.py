@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import stat
 import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
 
@@ -35,19 +37,26 @@ def need(*programs: str) -> None:
         pytest.skip(f"needs the packages {', '.join(missing)}")
     if {"ntfs-3g", "mount.exfat-fuse"} & set(programs) and (os.geteuid() != 0 or not os.path.exists("/dev/fuse")):
         pytest.skip("needs root and FUSE")
+    if "mount.exfat-fuse" in programs and not os.path.exists("/dev/loop-control"):
+        pytest.skip("needs loop devices")
 
 
 @contextmanager
 def fuse(program: str, image: Path, options: str) -> Iterator[Path]:
-    """The image mounted by a program of FUSE."""
+    """The image mounted by a program of FUSE; exfat-fuse wants a loop device for it."""
     place = image.with_name(image.name + ".mnt")
     place.mkdir(exist_ok=True)
-    run(program, *(("-o", options) if options else ()), image, place)
+    device = run("losetup", "-f", "--show", image).strip() if program == "mount.exfat-fuse" else ""
     try:
-        yield place
+        run(program, *(("-o", options) if options else ()), device or image, place)
+        try:
+            yield place
+        finally:
+            run("umount", place)
+            place.rmdir()
     finally:
-        run("umount", place)
-        place.rmdir()
+        if device:
+            run("losetup", "-d", device)
 
 
 # -- NTFS
@@ -317,6 +326,97 @@ def _blobs(archive: Path) -> Iterator[tuple[int, bytes]]:
             packed = next(int(v.split()[0]) for k, v in facts.items() if k.startswith("compressed size"))
             size = next(int(v.split()[0]) for k, v in facts.items() if k.startswith("uncompressed size"))
             yield size, raw[at : at + packed]
+
+
+# -- FAT and exFAT
+
+FAT_NAMES = [
+    "lower.txt", "UPPER.TXT", "Mixed.Txt", "lower2.TXT", "UPPER2.txt", "no-extension", "NOEXT", "a.b.c.d", "b" * 251 + ".txt",
+    "ÄÖÜ.TXT",
+    "long name that is cut.tiff", "long name that is also cut.tiff", "日本語の名前.txt", "thirteen-13.b", "x" * 26, "y" * 13,
+]  # fmt: skip
+
+
+class Fat(Populate):
+    """What FAT and exFAT have."""
+
+    def fat(self) -> None:
+        os.mkdir(self.path("names"))
+        for name in FAT_NAMES:
+            self.write(self.path("names", name), name.encode())
+        for year in (1980, 1999, 2024, 2099):  # later, both tools take 2100 for a leap year
+            path = self.path("special", f"time-{year}")
+            self.write(path)
+            at = int(datetime(year, 2, 28, 23, 59, 58, tzinfo=UTC).timestamp()) * 10**9
+            os.utime(path, ns=(at, at))
+
+
+def fat(name: str, size: int, mkfs: Sequence[str], many: int = 500, big: int = 2 * MIB) -> Made:
+    """Filled by mtools, and told about by what mtools takes out again. `mkfs` says which FAT."""
+    need("mkfs.fat", "mcopy")
+
+    def make(folder: Path) -> None:
+        image, source, back = folder / "image", folder / "source", folder / "back"
+        with open(image, "wb") as file:
+            file.truncate(size)
+        run("mkfs.fat", "-n", "DATEN", "-i", "1234ABCD", *mkfs, image)
+        source.mkdir()
+        filler = Fat(source, 1, frozenset(), many=many, big=big)
+        filler.sparse = lambda: None  # type: ignore[method-assign]
+        filler.dirty_free_space = lambda: None  # type: ignore[method-assign]
+        filler.all()
+        filler.fat()
+        os.unlink(source / "odd" / "camelcase.txt")  # the same as CamelCase.TXT here
+        environment = ("env", "LC_ALL=C.UTF-8", "TZ=UTC", "MTOOLSRC=/dev/null", "MTOOLS_SKIP_CHECK=1")
+        # Every second of these is deleted again, and what comes then is in as many pieces.
+        (folder / "holes").mkdir()
+        for i in range(60):
+            (folder / "holes" / f"hole{i:02d}").write_bytes(b"h" * 40_000)
+        run(*environment, "mcopy", "-i", image, "-s", "-m", folder / "holes", "::/")
+        run(*environment, "mdel", "-i", image, *[f"::/holes/hole{i:02d}" for i in range(0, 60, 2)])
+        if "32" in mkfs:  # nobody knows where free clusters begin, so that the holes are taken first
+            sector = int.from_bytes(image.read_bytes()[11:13], "little")
+            with open(image, "r+b") as file:
+                file.seek(sector + 492)
+                file.write(b"\xff\xff\xff\xff")
+        (folder / "in pieces").write_bytes(random.Random(3).randbytes(700_000))
+        run(*environment, "mcopy", "-i", image, "-m", folder / "in pieces", "::/in pieces")
+        run(*environment, "mcopy", "-i", image, "-s", "-m", *sorted(source.iterdir()), "::/")
+        run(*environment, "mattrib", "-i", image, "+r", "+h", "+s", "::/names/UPPER.TXT")
+        back.mkdir()
+        run(*environment, "mcopy", "-i", image, "-s", "-m", "-n", "::/", back)
+        facts = truth.kernel(back)
+        truth.save(facts, folder / "truth")
+        for done in (source, back, folder / "holes"):
+            shutil.rmtree(done)
+
+    sources = cache.source(populate.__file__, truth.__file__, __file__)
+    return Made(cache.made(f"fat-{name}", (sources, size, mkfs, many, big), make))
+
+
+def exfat(name: str, size: int, mkfs: Sequence[str] = (), many: int = 500) -> Made:
+    """Filled and told about by exfat-fuse."""
+    need("mkfs.exfat", "mount.exfat-fuse")
+
+    def make(folder: Path) -> None:
+        image = folder / "image"
+        with open(image, "wb") as file:
+            file.truncate(size)
+        run("mkfs.exfat", "-L", "DATEN ü", *mkfs, image)
+        with fuse("mount.exfat-fuse", image, "") as place:
+            filler = Fat(place, 1, frozenset(), many=many, big=2 * MIB)
+            filler.sparse = lambda: None  # type: ignore[method-assign]
+            filler.all()
+            filler.fat()
+            for i in range(4):
+                filler.write(filler.path("special", f"hole{i}"), random.Random(i).randbytes(900_000))
+            os.unlink(filler.path("special", "hole1"))
+            filler.write(filler.path("special", "after-a-hole"), random.Random(9).randbytes(2_500_000))
+        with fuse("mount.exfat-fuse", image, "ro") as place:
+            truth.save(truth.kernel(place), folder / "truth")
+
+    sources = cache.source(populate.__file__, truth.__file__, __file__)
+    return Made(cache.made(f"exfat-{name}", (sources, size, mkfs, many), make))
 
 
 def tool_output(*command: str | Path) -> bytes:
