@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from flr.blocks import Extent, Segment, Volume
+from flr.blocks import Extent, MemoryDisk, Segment, Volume
 
 CHUNK = 20
 """Log2 of the chunks in which a restore point is fetched."""
+
+
+@contextmanager
+def opened(image: Path) -> Iterator[MemoryDisk]:
+    """The image as a disk; nothing holds the file afterwards."""
+    with open(image, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+        yield MemoryDisk(data)  # type: ignore[arg-type]  # sliced as bytes are
 
 
 class Image(Volume):

@@ -42,7 +42,11 @@ def mounted(image: Path, options: str = "") -> Iterator[Path]:
     try:
         yield place
     finally:
-        run("umount", place)
+        try:
+            run("umount", place)
+        except RuntimeError:
+            run("umount", "--lazy", place)  # somebody holds a file of it: nothing of ours shall stay mounted
+            raise
         place.rmdir()
 
 

@@ -6,29 +6,18 @@ from __future__ import annotations
 
 import fcntl
 import inspect
-import mmap
 import os
 import random
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from flr.blocks import MemoryDisk
 from tests.flr.corpus import busy, cache, mounted, populate, truth, uml
 from tests.flr.corpus.mounted import Made
 
 MIB = 1 << 20
 FICLONE = 0x40049409
-
-
-@contextmanager
-def opened(image: Path) -> Iterator[MemoryDisk]:
-    """The image as a disk; nothing holds the file afterwards."""
-    with open(image, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-        yield MemoryDisk(data)  # type: ignore[arg-type]  # sliced as bytes are
 
 
 FORMS: dict[str, tuple[str, ...]] = {

@@ -7,6 +7,7 @@ import pytest
 
 from flr.fs.xfs import open_xfs
 from tests.flr.corpus import mounted, truth, uml
+from tests.flr.corpus.image import opened
 from tests.flr.fs.xfs import images
 
 
@@ -18,7 +19,7 @@ def _tools() -> None:
 @pytest.mark.parametrize("name", images.FORMS)
 def test_a_tree_is_what_the_kernel_tells(name: str) -> None:
     made = images.form(name)
-    with images.opened(made.image) as disk:
+    with opened(made.image) as disk:
         fs = open_xfs(disk)
         assert truth.differences(made.truth, truth.told(fs)) == []
         assert fs.warnings == []
@@ -29,7 +30,7 @@ def test_a_tree_is_what_the_kernel_tells(name: str) -> None:
 def test_a_tree_of_version_4_is_what_another_kernel_tells(name: str) -> None:
     uml.need()
     made = images.v4(name)
-    with images.opened(made.image) as disk:
+    with opened(made.image) as disk:
         fs = open_xfs(disk)
         assert truth.differences(made.truth, truth.told(fs)) == []
         assert fs.warnings == []

@@ -9,6 +9,7 @@ import pytest
 
 from flr.fs.xfs import open_xfs
 from tests.flr.corpus import busy, mounted, truth, uml
+from tests.flr.corpus.image import opened
 from tests.flr.fs.xfs import images
 
 BUSY = {
@@ -29,7 +30,7 @@ def test_every_moment_of_a_busy_file_system_is_told_as_the_kernel_replays_it(nam
         tmp_path, ["mkfs.xfs", "-q", *mkfs], count, seed=len(name), options=options, replay="noatime,nouuid"
     )
     for number, (snapshot, facts) in enumerate(moments):
-        with images.opened(snapshot) as disk:
+        with opened(snapshot) as disk:
             fs = open_xfs(disk)
             assert truth.differences(facts, truth.told(fs)) == [], f"moment {number}, {fs.about.journal}"
             assert fs.warnings == []
@@ -42,7 +43,7 @@ def test_a_log_of_version_4_is_told_as_another_kernel_replays_it() -> None:
     uml.need("mkfs.xfs")
     needed = 0
     for number, (image, facts) in enumerate(images.v4_busy()):
-        with images.opened(image) as disk:
+        with opened(image) as disk:
             fs = open_xfs(disk)
             assert truth.differences(facts, truth.told(fs)) == [], f"image {number}, {fs.about.journal}"
             assert fs.warnings == []

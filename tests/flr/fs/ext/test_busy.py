@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal's replay: at random moments of a busy file system, what we tell is what the kernel tells after its own replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flr.fs.ext.open import open_ext
+from tests.flr.corpus import busy, mounted, truth
+from tests.flr.corpus.image import opened
+
+BUSY: dict[str, tuple[int, list[str], str]] = {
+    # the default; contents in the journal, too; a journal that wraps; the older checksum of whole transactions; ext3
+    "default": (20, ["mkfs.ext4"], ""),
+    "contents": (10, ["mkfs.ext4", "-O", "inline_data,ea_inode"], "data=journal"),
+    "wrapping": (14, ["mkfs.ext4", "-b", "1024", "-J", "size=2"], ""),
+    "checksums": (10, ["mkfs.ext4", "-O", "^metadata_csum,^64bit"], "journal_checksum"),
+    "ext3": (8, ["mkfs.ext3", "-J", "size=4"], ""),
+}
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_every_moment_of_a_busy_file_system_is_told_as_the_kernel_replays_it(name: str, tmp_path: Path) -> None:
+    mounted.need("mkfs.ext4", "mkfs.xfs")
+    count, mkfs, options = BUSY[name]
+    needed = 0
+    moments = busy.moments(tmp_path, [*mkfs, "-q"], count, seed=len(name), options=options, size=96 << 20)
+    for number, (snapshot, facts) in enumerate(moments):
+        with opened(snapshot) as disk:
+            fs = open_ext(disk)
+            assert truth.differences(facts, truth.told(fs)) == [], f"moment {number}, {fs.about.journal}"
+            assert fs.warnings == []
+            without = truth.told(open_ext(disk, replay=False), content=False)
+            needed += bool(truth.differences(facts, without, frozenset({"content"})))
+    assert needed > count / 2  # otherwise the above would prove little
