@@ -38,10 +38,14 @@ from mover.clock import Clock
 
 PATIENCE_SECONDS = 30.0
 """For which a parser may think about one question."""
+MOST_NEEDED_AT_ALL, LEAST_NEEDED = 16 << 30, 16 << 10
+"""Bytes that a parser may ask for to answer one question, and what asking costs at least: more than the largest journal."""
 START_SECONDS = 60.0
 MOST_DEATHS = 25
 LONGEST_TEXT = 500
 """Letters of an error that the parser tells."""
+COMMAND = (sys.executable, "-P", "-m", "flr.parser.process")
+"""With the number of its socket behind it."""
 T = TypeVar("T")
 _ANSWERS = msgspec.msgpack.Decoder(Answer)
 _ERRORS: dict[str, type[RecoveryError]] = {
@@ -59,11 +63,13 @@ class Parser:
         clock: Clock,
         note: Callable[[str], None] = lambda text: None,
         patience: float = PATIENCE_SECONDS,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self._disks = disks
         self._clock = clock
         self._note = note
         self._patience = patience
+        self._command = command
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._peer: Peer | None = None
@@ -101,6 +107,7 @@ class Parser:
         thought = self._patience
         trouble: BaseException | None = None
         what = f"{ask.method} {ask.volume}".strip()
+        needed = 0
         try:
             peer.send(msgspec.msgpack.encode(ask))
             while True:
@@ -109,6 +116,9 @@ class Parser:
                 answer = _ANSWERS.decode(peer.receive())
                 thought -= self._clock.monotonic() - began
                 if isinstance(answer, Need):
+                    needed += LEAST_NEEDED + sum(length for _, _, length in answer.ranges)
+                    if needed > MOST_NEEDED_AT_ALL:
+                        raise TimeoutError
                     peer.connection.settimeout(None)
                     try:
                         data = self._bytes(answer)
@@ -131,7 +141,7 @@ class Parser:
         except (ValueError, msgspec.MsgspecError) as error:
             raise self._died("the parser said something that is no answer", f"{what}: {type(error).__name__}") from None
         except TimeoutError:
-            raise self._died("the parser thought for too long and was stopped", what) from None
+            raise self._died("the parser thought for too long, or asked for too much, and was stopped", what) from None
         except (EOFError, OSError):
             raise self._died("the parser died", what) from None
         except BaseException as error:
@@ -176,7 +186,7 @@ class Parser:
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "HOME") if name in os.environ}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "flr.parser.process", str(theirs.fileno())],
+                [*self._command, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
