@@ -25,6 +25,8 @@ ROOT = Node(0, 0)
 NOT_STORED = (Hole, Literal)
 READ_AT_ONCE = 64 << 10
 """Bytes of a folder; more than the entries of one file can take."""
+AHEAD = 1 << 20
+"""Bytes of a folder that are announced: a page and more."""
 BLOCKS_A_CALL = 64
 """That are looked at for one page, names or not."""
 ITEMS_KEPT = 8192
@@ -229,6 +231,8 @@ class Fat(FileSystem):
             pieces, problem = self.chains.follow(g.root, self._most, what)
         else:
             item = self._item(node)
+            if self._exfat and not directory.set_is_sound(item.raw):
+                self.warn(f"{what}: the checksum of its entries in the folder is wrong")
             if not item.attributes & directory.FOLDER or self._exfat:
                 size = min(item.size, self._most) if item.attributes & directory.FOLDER else item.size
                 if item.contiguous:
@@ -260,6 +264,7 @@ class Fat(FileSystem):
         parse: Callable[[bytes, int], directory.Parsed] = (
             directory.parse_exfat if self._exfat else lambda data, base: directory.parse_fat(data, base, self._wide)
         )
+        self._hint(content, max(cursor, 0))
         items: list[Item] = []
         after: int | None = max(cursor, 0) // directory.SIZE * directory.SIZE
         for _ in range(BLOCKS_A_CALL):
@@ -274,6 +279,13 @@ class Fat(FileSystem):
             items, after = items[:count], items[count - 1].after
         return Listing([made for item in items if (made := self._entry(node, content, item)) is not None], after)
 
+    def _hint(self, content: Content, offset: int) -> None:
+        """What a page will read."""
+        length = min(AHEAD, min(content.size, content.mapped) - offset)
+        if length > READ_AT_ONCE:
+            parts = chains.segments(content.pieces, offset, length, content.size, content.size, MOST_SEGMENTS, "")
+            self.volume.prefetch([(part.offset, part.length) for part in parts if not isinstance(part, NOT_STORED)])
+
     def _entry(self, folder: Node, content: Content, item: Item) -> Entry | None:
         shown = name_rules.fit(item.name)
         number = chains.place(content.pieces, item.offset) // directory.SIZE
@@ -286,8 +298,6 @@ class Fat(FileSystem):
         kind = stat.S_IFDIR if item.attributes & directory.FOLDER else stat.S_IFREG
         if item.problem:
             return Entry(shown, number, None, kind, f"{item.problem}: entry {number}")
-        if item.doubt:
-            self.warn(f"entry {number}: {item.doubt}")
         generation = _generation(item.raw)
         self._keep((number, generation), item)
         return Entry(shown, number, self._described(number, generation, item), kind)
