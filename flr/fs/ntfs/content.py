@@ -103,7 +103,7 @@ def segments(content: Content, offset: int, length: int, cluster: int, most: int
     spans = content.spans
     index = max(bisect_right(spans, (offset // cluster, 1 << 62, 0)) - 1, 0)
     while offset < stored and len(made) < most:
-        if index == len(spans):
+        if index == len(spans) or offset >= (spans[index].first + spans[index].clusters) * cluster:
             if made:
                 return made
             raise Corrupt("a stream is longer than what it has", f"{what}: {content.size} bytes, mapped {offset}")

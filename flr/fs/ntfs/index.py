@@ -121,7 +121,7 @@ class Index:
         found: list[Name] = []
         block, start = cursor >> POSITION, cursor & ((1 << POSITION) - 1)
         if block == 0:
-            self._take(self._root, ROOT_NODE, start, 0, found)
+            self._take(self._root, ROOT_NODE, start, 0, found, self._what)
             block, start = 1, 0
         while block <= self._blocks and len(found) < count:
             # About as many blocks as the page will need; a block that splits is half full.
@@ -168,10 +168,10 @@ class Index:
             except Corrupt as problem:
                 self._warn(f"names are missing: {problem.what}: {problem.value}")
                 continue
-            self._take(data, BLOCK_NODE, start if block == first else 0, block << POSITION, found)
+            self._take(data, BLOCK_NODE, start if block == first else 0, block << POSITION, found, what)
 
-    def _take(self, data: bytes, node: int, start: int, base: int, found: list[Name]) -> None:
-        got, problem = parse(data, node, start, base, self._what)
+    def _take(self, data: bytes, node: int, start: int, base: int, found: list[Name], what: str) -> None:
+        got, problem = parse(data, node, start, base, what)
         found += got
         if problem:
             self._warn(f"names are missing: {problem.what}: {problem.value}")

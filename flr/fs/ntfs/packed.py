@@ -16,6 +16,8 @@ from flr.fs.base import MOST_LITERAL, MOST_SEGMENTS
 from flr.fs.ntfs.content import NOWHERE, Content
 from flr.fs.ntfs.library import Library
 
+WOF_CHUNK = 32 << 10
+"""The largest of what WOF compresses together."""
 LARGEST_UNIT = 8
 """Log2 of clusters; NTFS itself knows 0 and 4."""
 
@@ -23,7 +25,18 @@ LARGEST_UNIT = 8
 def whole(library: Library, number: int, size: int, offset: int, length: int) -> list[Segment]:
     """Of a file that WOF compressed; `size` is its uncompressed one."""
     count = min(length, size - offset, MOST_LITERAL)
-    return [Literal(library.read(number, "", offset, count))] if count > 0 else []
+    return [Literal(_read(library, number, "", offset, count, WOF_CHUNK))] if count > 0 else []
+
+
+def _read(library: Library, number: int, stream: str, offset: int, length: int, unit: int) -> bytes:
+    """So many bytes, or where a part of them is damaged those of the first unit. Corrupt when that is."""
+    try:
+        return library.read(number, stream, offset, length)
+    except Corrupt:
+        first = unit - offset % unit
+        if first >= length:
+            raise
+        return library.read(number, stream, offset, first)
 
 
 def units(
@@ -62,13 +75,14 @@ def units(
                     break
                 after = min(after + unit, stored)
             try:
-                data = library.read(number, stream, offset, after - offset)
+                data = _read(library, number, stream, offset, after - offset, unit)
             except Corrupt:
                 if made:
                     return joined(made)
                 raise
             literal += len(data)
             made.append(Literal(data))
+            after = offset + len(data)
         offset = after
     if stored <= offset < end:
         made.append(Hole(end - offset))

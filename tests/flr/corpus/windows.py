@@ -268,6 +268,31 @@ def ntfs_of_many(count: int) -> Made:
     return ntfs("many", 400 * MIB, fill, count)
 
 
+def ntfs_plain() -> Made:
+    """A few files, to be damaged by tests: contents of each kind, names to be changed, the file of a sleeping Windows."""
+
+    def fill(place: Path) -> None:
+        filler = Windows(place, 2, frozenset(), many=400)
+        for name in ("small", "small2", "name-Q-s", "name-R-n", "name-S-u", "name-T-b", "Q", "QQ"):
+            filler.write(filler.path(name), name.encode())
+        filler.write(filler.path("large"), filler.random.randbytes(300_000))
+        filler.folder_of_many()
+        os.mkdir(filler.path("special"))
+        filler.fragmented()
+        filler.sparse()
+        filler.streams()
+        filler.cases()
+        filler.points()
+        filler.compressed()
+        filler.write(filler.path("linked"), b"linked")
+        os.mkdir(filler.path("links"))
+        for i in range(300):
+            os.link(filler.path("linked"), filler.path("links", f"a_quite_long_hard_link_name_number_{i:04d}"))
+        filler.write(filler.path("HiberFil.sys"), b"HIBR" + bytes(5000))
+
+    return ntfs("plain", 48 * MIB, fill)
+
+
 def wof() -> tuple[Path, dict[bytes, bytes]]:
     """An image with files in each of WOF's compressions, the streams taken out of WIM archives; and their contents."""
     need("mkntfs", "ntfs-3g", "wimcapture", "wiminfo")
