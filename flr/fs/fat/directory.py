@@ -72,8 +72,8 @@ def time(date: int, clock: int, hundredths: int = 0, zone: int = 0) -> int | Non
 
 
 def text(units: bytes) -> bytes:
-    """UTF-16 as UTF-8; an unpaired surrogate keeps its place in three bytes."""
-    return units.decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass")
+    """UTF-16 as UTF-8; an unpaired surrogate keeps its place in three bytes, half a unit at the end is dropped."""
+    return units[: len(units) & ~1].decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass")
 
 
 def checksum(short: bytes) -> int:

@@ -2,8 +2,9 @@
 """libfsntfs behind our interface: content that NTFS compresses, and security descriptors. Nothing else is asked of it.
 
 It is opened when it is first needed. Each answer is checked for its length; whatever it raises, and whatever its reads of the
-volume raised, leaves here as a RecoveryError without its long texts. One handle, one thread. It is C code that reads hostile
-bytes: the process around it is sandboxed, and may be killed.
+volume raised, leaves here as a RecoveryError without its long texts. It must be given no record whose streams do not hold
+together (`Ntfs._shown_to_library`): for those it frees memory twice, in libfsntfs_cluster_block_stream_initialize. One handle, one
+thread. It is C code that reads hostile bytes: the process around it is sandboxed, and may be killed.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Library:
         except RecoveryError:
             raise
         except MemoryError:
+            self._entry = None
             raise TooMuch(what, f"{value}: it asks for more memory than there is") from None
         except Exception as error:  # whatever a C extension finds to raise
             self._entry = None

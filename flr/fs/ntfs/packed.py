@@ -24,8 +24,13 @@ LARGEST_UNIT = 8
 
 def whole(library: Library, number: int, size: int, offset: int, length: int) -> list[Segment]:
     """Of a file that WOF compressed; `size` is its uncompressed one."""
-    count = min(length, size - offset, MOST_LITERAL)
-    return [Literal(_read(library, number, "", offset, count, WOF_CHUNK))] if count > 0 else []
+    if offset >= size or length <= 0:
+        return []
+    # libfsntfs cannot begin within a file's last chunk, so it begins where every method begins one.
+    skip = offset % WOF_CHUNK
+    count = min(length, size - offset, MOST_LITERAL) + skip
+    data = _read(library, number, "", offset - skip, count, WOF_CHUNK)
+    return [Literal(data[skip:])]
 
 
 def _read(library: Library, number: int, stream: str, offset: int, length: int, unit: int) -> bytes:

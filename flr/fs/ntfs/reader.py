@@ -58,6 +58,7 @@ OWN_NAMES = frozenset(
 )  # fmt: skip
 LARGEST_BITMAP = 4 << 20
 """Bytes that are read to know how much is used: 128 GiB in clusters of 4 KiB. Of a larger volume that is not told."""
+LARGEST_FILE = 8 << 50
 DIRTY = 1
 KEPT = 16
 """Indexes of folders, and contents of files."""
@@ -316,6 +317,16 @@ class Ntfs(FileSystem):
 
     # -- content
 
+    def _shown_to_library(self, number: int) -> int:
+        """The number, if every stream of that record holds together and has a size that NTFS allows: given one that does not,
+        libfsntfs frees memory twice. Corrupt."""
+        record = self.mft.record(number)
+        for name in {attribute.name for attribute in record.attributes if attribute.kind == DATA}:
+            found = self.mft.stream(record, DATA, name)
+            if found and found.size > LARGEST_FILE:
+                raise Corrupt("a stream is larger than NTFS allows", f"record {number}: {found.size} bytes")
+        return number
+
     def _content(self, node: Node, stream: bytes) -> tuple[Content, bool]:
         """A stream, and whether it is compressed by WOF. WrongKind, NodeNotFound, Unsupported, Corrupt."""
         record = self._record(node)
@@ -374,9 +385,9 @@ class Ntfs(FileSystem):
         name = stream.decode("utf-8", "surrogatepass")
         cluster = self.geometry.cluster
         if by_wof:
-            return packed.whole(self.library, node.number, found.size, offset, length)
+            return packed.whole(self.library, self._shown_to_library(node.number), found.size, offset, length)
         if found.resident is None and found.flags & COMPRESSED and found.unit:
-            return packed.units(self.library, node.number, name, found, offset, length, cluster)
+            return packed.units(self.library, self._shown_to_library(node.number), name, found, offset, length, cluster)
         made = joined(content.segments(found, offset, length, cluster, MOST_SEGMENTS, what))
         return self._within(made)
 
@@ -414,4 +425,4 @@ class Ntfs(FileSystem):
 
     def security(self, node: Node) -> bytes:
         self._record(node)
-        return self.library.security(node.number)
+        return self.library.security(self._shown_to_library(node.number))

@@ -32,8 +32,8 @@ MOST = 16 << 10
 
 
 def text(units: bytes) -> bytes:
-    """UTF-16 as UTF-8; an unpaired surrogate keeps its place in three bytes."""
-    return units.decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass")
+    """UTF-16 as UTF-8; an unpaired surrogate keeps its place in three bytes, half a unit at the end is dropped."""
+    return units[: len(units) & ~1].decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass")
 
 
 def tag(data: bytes) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import stat
 import struct
 
@@ -17,6 +18,7 @@ from flr.fs.ntfs import log
 from flr.fs.ntfs.library import VolumeFile
 from flr.fs.ntfs.reader import Ntfs
 from tests.flr.corpus import truth, windows
+from tests.flr.corpus.asking import everything
 from tests.flr.corpus.image import Image
 from tests.flr.corpus.mounted import Made
 
@@ -297,7 +299,17 @@ def test_files_compressed_by_wof() -> None:
         assert not a.flags & (Flag.REPARSE | Flag.STREAMS | Flag.OFFLINE)
         assert fs.streams(a.node) == []
         assert hashlib.sha256(content(fs, a.node, a.size)).digest() == hashlib.sha256(contents[entry.name]).digest()
-        assert fs.read(a.node, 12_345, 1000) == contents[entry.name][12_345:13_345]
+        chance = random.Random(1)
+        for at in (0, 1, a.size - 1, a.size - 5000, *(chance.randrange(a.size) for _ in range(20))):
+            assert fs.read(a.node, at, 9000) == contents[entry.name][at : at + 9000]
+        assert fs.runs(a.node, a.size, 1) == []
+
+
+def test_a_sound_volume_raises_no_errors_but_for_what_is_elsewhere() -> None:
+    image, _ = windows.wof()
+    assert everything(Ntfs(Image(image))).errors == {}
+    asked = everything(opened(windows.ntfs_whole("whole")))
+    assert asked.errors == {"Unsupported": 4 * 4}  # four files whose content is elsewhere, four questions for each
 
 
 def test_a_large_folder_costs_few_requests() -> None:

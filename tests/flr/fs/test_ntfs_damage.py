@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NTFS that is damaged, torn, cut or made up: what is lost is named, what is not is read, and nothing else than our errors leaves."""
+"""NTFS that is damaged, torn, cut or made up: what is lost is named, the rest is read, and nothing else than our errors leaves."""
 
 from __future__ import annotations
 
@@ -372,6 +372,22 @@ def test_encrypted_files_are_named_so() -> None:
     with pytest.raises(Unsupported, match="encrypted") as raised:
         fs.read(a.node, 0, 10)
     assert "certificate" in raised.value.hint
+
+
+def test_the_library_is_not_shown_what_makes_it_free_memory_twice() -> None:
+    volume = Changed(Image(windows.wof()[0]))
+    sound = Ntfs(volume)
+    one, two = (find(sound, name) for name in ("lzx-a.txt", "x4k-a.txt"))
+    volume.put(attribute(sound, one.number, record.DATA) + 48, b"\xff" * 8)
+    (packed,) = sound.mft.record(two.number).find(record.DATA, "WofCompressedData".encode("utf-16-le"))
+    raw = volume.pread(place(sound, two.number), 1024)
+    volume.put(place(sound, two.number) + raw.find(packed.value), b"\x91")
+    fs = Ntfs(volume)
+    for node in (one.node, two.node):
+        with pytest.raises(Corrupt, match=r"larger than NTFS allows|run list is cut"):
+            fs.security(node)
+        with pytest.raises(Corrupt):
+            fs.read(node, 0, 100)
 
 
 def test_compressed_content_that_is_damaged() -> None:
