@@ -161,12 +161,14 @@ class Catalogue:
         with self._lock:
             self._db.close()
 
-    def add(self, folder: int, table: Table) -> None:
-        """Entries of a folder."""
+    def add(self, folders: int | list[int], table: Table) -> None:
+        """Entries of a folder; or of one each."""
         rows = table.columns()
         count = len(table.names)
         known = rows["known"]
-        columns: list[list[object]] = [[folder] * count, list(table.names)]
+        if isinstance(folders, int):
+            folders = [folders] * count
+        columns: list[list[object]] = [[_sqlite(folder) for folder in folders], list(table.names)]
         columns += [_signed(rows["number"]), rows["generation"].tolist(), rows["mode"].tolist(), _signed(rows["size"])]
         for bit, name in ((3, "modified"), (4, "changed"), (6, "created"), (0, "owner"), (1, "group")):
             values: list[object] = rows[name].tolist()
@@ -176,13 +178,13 @@ class Catalogue:
                 values[k] = None
             columns.append(values)
         columns += [rows["flags"].tolist(), [table.problems.get(k, "") for k in range(count)]]
-        folders = np.flatnonzero((rows["mode"] & 0o170000) == 0o040000).tolist()
+        inside = np.flatnonzero((rows["mode"] & 0o170000) == 0o040000).tolist()
         with self._lock:
             self._db.execute("BEGIN")
             self._db.executemany(_INSERT, zip(*columns, strict=True))
             self._db.execute("COMMIT")
-            for k in folders:
-                self._folders.setdefault(int(rows[k]["number"]), (folder, table.names[k]))
+            for k in inside:
+                self._folders.setdefault(int(rows[k]["number"]), (folders[k], table.names[k]))
 
     def count(self) -> int:
         """Entries so far."""

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from flr.blocks import Extent, Hole, Literal, Segment
 from flr.errors import Corrupt, NodeNotFound, TooMuch, WrongKind
-from flr.fs.base import MOST_ENTRIES, MOST_LITERAL, About, Attributes, Entry, Listing, Node, Stream
+from flr.fs.base import MOST_ENTRIES, MOST_LITERAL, About, Attributes, Entry, Listing, Node, Scan, Stream
 from flr.fs.table import Table, unpack
 from flr.parser.client import PATIENCE_SECONDS, Parser
 from flr.virtual.disk import VirtualDisk
@@ -113,6 +113,15 @@ class Session:
             listing = self.entries(volume, node, cursor)
             yield from listing.entries
             cursor = listing.cursor
+
+    def scan(self, volume: str, cursor: int = 0, count: int = MOST_ENTRIES) -> Scan | None:
+        """A part of all nodes in their order on disk; None for a file system that is walked through instead."""
+        scans = self.parser.ask("scan", volume, [cursor, count], list[Scan])
+        if not scans:
+            return None
+        if scans[0].cursor is not None and scans[0].cursor <= cursor:
+            raise Corrupt("a scan does not get on", f"{volume}: {cursor}")
+        return scans[0]
 
     def attributes(self, volume: str, node: Node) -> Attributes:
         return self.parser.ask("attributes", volume, [*_pair(node)], Attributes)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flr.errors import RecoveryError
-from flr.fs.base import Attributes
-from flr.fs.table import Table, attributes
+from flr.fs.base import Attributes, Entry, Listing
+from flr.fs.table import Table, attributes, pack
 from flr.session import DEEPEST, Session
 
 MOST = 200_000_000
@@ -79,3 +79,24 @@ def _folders(table: Table) -> list[tuple[bytes, Attributes]]:
 
 TWICE = "it was entered where it was met first; a sound file system has no such folder"
 TOO_DEEP = "ask for that folder itself to go on from there"
+
+
+def everything(
+    session: Session, volume: str, start: Attributes, path: bytes, problem: Problem
+) -> Iterator[tuple[int | list[int], Table]]:
+    """Entries with the number of their folder, or of one each, in the order that costs the fewest requests: a scan where a whole
+    volume is wanted and can be scanned, else a walk."""
+    cursor: int | None = 0
+    if start.number == session.open(volume).root.number:
+        while cursor is not None:
+            scan = session.scan(volume, cursor)
+            if scan is None:
+                break
+            pairs = [(folder.number, name, found.attributes) for found in scan.found for folder, name in found.names]
+            entries = [Entry(name, found.number, found) for _, name, found in pairs]
+            yield [folder for folder, _, _ in pairs], pack(Listing(entries, None))
+            cursor = scan.cursor
+        if cursor is None:
+            return
+    for part in walk(session, volume, start, path, problem):
+        yield part.folder.number, part.table

@@ -283,7 +283,7 @@ def stop_if_asked(around: Surroundings) -> None:
 
 def run_find(arguments: argparse.Namespace, around: Surroundings) -> int:
     from flr.catalogue import Catalogue, Query
-    from flr.walk import walk
+    from flr.walk import everything
 
     now = datetime.fromtimestamp(around.clock.wall(), UTC)
     if arguments.type not in ("", "file", "folder", "link"):
@@ -313,8 +313,10 @@ def run_find(arguments: argparse.Namespace, around: Surroundings) -> int:
 
             def fill() -> None:
                 try:
-                    for part in walk(session, volume, start, prefix, lambda path, e: problems.add(path, str(e))):
-                        catalogue.add(part.folder.number, part.table)
+                    for folders, table in everything(
+                        session, volume, start, prefix, lambda path, e: problems.add(path, str(e))
+                    ):
+                        catalogue.add(folders, table)
                         if around.cancel.is_set():
                             break
                 except BaseException as error:

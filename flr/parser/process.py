@@ -20,7 +20,7 @@ import numpy.ma  # numpy wants it now and then, and files cannot be opened then
 
 from flr.blocks import Extent, Places, Records, Segment, Volume, records
 from flr.errors import NodeNotFound, RecoveryError
-from flr.fs.base import FileSystem, Node
+from flr.fs.base import FileSystem, Node, Scan
 from flr.fs.open import open_file_system
 from flr.fs.table import Table, pack
 from flr.parser import sandbox
@@ -147,6 +147,7 @@ class Parser:
             "xattrs": lambda volume, *node: self._fs(volume).xattrs(Node(*node)),
             "streams": lambda volume, *node: self._fs(volume).streams(Node(*node)),
             "security": lambda volume, *node: self._fs(volume).security(Node(*node)),
+            "scan": self._scan,
             "warnings": lambda volume: self._fs(volume).warnings,
         }
 
@@ -179,6 +180,10 @@ class Parser:
         table = getattr(fs, "table", None)
         found: Table = table(Node(*node), cursor, count) if table else pack(fs.entries(Node(*node), cursor, count))
         return found
+
+    def _scan(self, volume: str, cursor: int, count: int) -> list[Scan]:
+        scan = self._fs(volume).scan(cursor, count)
+        return [] if scan is None else [scan]
 
     def _find(self, volume: str, node: tuple[int, int], name: bytes) -> Any:
         """The entry of that name. NodeNotFound when the folder has none, for whoever asks with a path."""
