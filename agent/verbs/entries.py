@@ -124,7 +124,7 @@ def _minor(device: int) -> int:
 def _flags(a: Attributes) -> str:
     from flr.fs.base import Flag
 
-    names = [flag.name.lower().replace("_", " ") for flag in Flag if a.flags & flag and flag.name]
+    names = [flag.name.lower().replace("_", " ") for flag in Flag if a.flags & flag & ~Flag.ARCHIVE and flag.name]
     return f"  [{', '.join(names)}]" if names else ""
 
 

@@ -7,6 +7,7 @@ the first byte that a guest wrote. One thread.
 
 from __future__ import annotations
 
+import codecs
 import os
 import socket
 import sys
@@ -30,6 +31,10 @@ from flr.volumes.find import Found, find
 BLOCK = 256 << 10
 BLOCKS_KEPT = 256
 """64 MiB of the disks' metadata; what is older is asked for again and comes out of the parent's larger cache."""
+
+
+for _name in ("cp437", "utf-16-le", "utf-8", "ascii", "latin-1"):
+    codecs.lookup(_name)  # each is a module that is imported when it is first used
 
 
 class DiskUnread(Exception):
