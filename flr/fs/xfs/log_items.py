@@ -60,8 +60,8 @@ def place(item: Item) -> tuple[int, int, int]:
     if len(item[0]) < _BUFFER.size:
         raise Corrupt("a buffer of the log contradicts itself", f"{len(item[0])} bytes")
     _, _, flags, length, sector, _ = _BUFFER.unpack_from(item[0])
-    if sector < 0:
-        raise Corrupt("a buffer of the log contradicts itself", f"sector {sector}")
+    if sector < 0 or not length:
+        raise Corrupt("a buffer of the log contradicts itself", f"{length} sectors at {sector}")
     return flags, sector * 512, length * 512
 
 

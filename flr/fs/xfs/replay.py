@@ -16,7 +16,7 @@ from collections.abc import Callable
 import msgspec
 
 from flr.blocks import Volume
-from flr.errors import Corrupt, RecoveryError
+from flr.errors import Corrupt, RecoveryError, TooMuch
 from flr.fs.overlay import Overlay
 from flr.fs.xfs import log_items, superblock
 from flr.fs.xfs.log import SECTOR, Log
@@ -26,6 +26,8 @@ from flr.fs.xfs.transactions import Item, Transaction, committed
 _LOGGED_ATTRIBUTES = 0x1  # the one known feature of a log
 _NEVER = (0, (1 << 64) - 1)
 _HALF = 0x7FFF
+_MOST_ANNOUNCED = 1 << 14
+_MOST_REMEMBERED = 1 << 20
 _KEPT = 32 << 20
 """Bytes of transactions that are kept from the first pass for the second; of a longer log all are read again."""
 
@@ -111,6 +113,10 @@ class _Replay:
                     ranges.add((offset, length))
                 elif kind == log_items.INODE:
                     ranges.add(log_items.inode(item).buffer)
+                if len(ranges) > _MOST_ANNOUNCED:
+                    ranges.clear()
+                if len(self._cancels) > _MOST_REMEMBERED:
+                    raise TooMuch("the log gives up more buffers than are remembered")
         self._volume.prefetch(sorted(ranges))
 
     def apply(self) -> None:
@@ -193,6 +199,8 @@ class _Replay:
         begins, inodes = _INTENTS[kind]
         key = (begins, int.from_bytes(data[8:16], "little"))
         if begins == kind:
+            if len(self._intents) > _MOST_REMEMBERED:
+                raise TooMuch("the log has more steps under way than are remembered")
             self._intents[key] = tuple(int.from_bytes(data[at : at + 8], "little") for at in inodes)
         else:
             self._intents.pop(key, None)

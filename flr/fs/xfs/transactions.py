@@ -25,6 +25,8 @@ _LONGEST_REGION = 1 << 20
 _MOST_OPEN = 256 << 20
 """Bytes of transactions that are not committed yet."""
 
+_REGION_COSTS = 64  # bytes of memory beside its own
+
 Item = list[bytes]
 """Regions; the first is the item's own description, which begins with its type and the number of regions."""
 
@@ -71,8 +73,8 @@ def committed(log: Log, records: Iterable[Record]) -> Iterator[Transaction]:
                 size -= transaction.size
                 yield transaction
                 continue
-            transaction.size += len(data)
-            size += len(data)
+            transaction.size += len(data) + _REGION_COSTS
+            size += len(data) + _REGION_COSTS
             if size > _MOST_OPEN:
                 raise TooMuch("the log's transactions are larger than what is kept in memory")
             if not transaction.regions and (not transaction.head or flags & _WAS_CONTINUED):

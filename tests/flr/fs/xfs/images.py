@@ -94,15 +94,40 @@ def form(name: str) -> Made:
         populate.Populate(place, 1, many=1000, big=2 << 20).all()
         churned(place, 2, reflink=name != "few-features")
 
-    return mounted.made(f"xfs-{name}", 320 << 20, mkfs, fill, Path(__file__).read_text())
+    return mounted.made(f"xfs-{name}", 320 << 20, mkfs, fill, _churn())
 
 
-# -- version 4, which newer kernels do not mount: another kernel makes and tells them
+def small() -> Made:
+    """All structures in few entries, with trees of extents because of its small blocks."""
+
+    def fill(place: Path) -> None:
+        populate.Populate(place, 1, many=100, big=1 << 18).all()
+        churned(place, 2, entries=250)
+
+    mkfs = ("mkfs.xfs", "-q", "-b", "size=1024", "-n", "size=4096")
+    return mounted.made("xfs-small", 320 << 20, mkfs, fill, _churn())
+
+
+def dirty() -> Image:
+    """A moment of a busy file system whose small log went round."""
+
+    def make(folder: Path) -> None:
+        mkfs = ("mkfs.xfs", "-q", "--unsupported", "-l", "size=8m")
+        for snapshot, facts in busy.moments(folder, mkfs, 8, 5, replay="noatime,nouuid"):
+            (folder / "image").unlink(missing_ok=True)
+            mounted.run("cp", "--sparse=always", snapshot, folder / "image")
+            truth.save(facts, folder / "truth")
+
+    found = cache.made("xfs-dirty", recipe(), make)
+    return Image(found / "image", truth.load(found / "truth"))
 
 
 class Image(NamedTuple):
     image: Path
     truth: truth.Facts
+
+
+# -- version 4, which newer kernels do not mount: another kernel makes and tells them
 
 
 def v4(name: str) -> Image:
@@ -112,7 +137,7 @@ def v4(name: str) -> Image:
         disk(folder / "image", V4[name])
         uml.run(f"{INSIDE}\nwork fill /dev/ubda", [folder / "image"], folder)
 
-    found = cache.made(f"xfs-{name}", (RECIPE, V4[name]), make)
+    found = cache.made(f"xfs-{name}", (recipe(), V4[name]), make)
     return Image(found / "image", truth.load(found / "truth-0"))
 
 
@@ -130,7 +155,7 @@ def v4_busy() -> list[Image]:
         for copy in copies:
             copy.unlink()
 
-    found = cache.made("xfs-v4-busy", (RECIPE, V4_MOMENTS), make)
+    found = cache.made("xfs-v4-busy", (recipe(), V4_MOMENTS), make)
     return [Image(found / f"image-{number}", truth.load(found / f"truth-{number}")) for number in range(V4_MOMENTS)]
 
 
@@ -141,10 +166,19 @@ def disk(image: Path, options: tuple[str, ...]) -> None:
 
 
 ROOT = Path(__file__).parents[4]
-RECIPE = cache.source(*[inspect.getfile(module) for module in (truth, populate, busy)], __file__)
 INSIDE = f"""
 work() {{ PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={ROOT} {sys.executable} -m tests.flr.fs.xfs.images "$@"; }}
 """
+
+
+def _churn() -> str:
+    """What the content of images depends on here."""
+    return inspect.getsource(churned) + inspect.getsource(shared)
+
+
+def recipe() -> tuple[str, ...]:
+    sources = cache.source(*[inspect.getfile(module) for module in (truth, populate, busy)])
+    return sources, _churn(), inspect.getsource(inside), inspect.getsource(v4_busy), inspect.getsource(dirty)
 
 
 def inside(task: str, device: str) -> None:
