@@ -38,12 +38,13 @@ class Xfs(FileSystem):
             self.volume, sb, journal = done.volume, done.superblock, done.journal
         self._blocks = Blocks(self.volume, sb, self.warn)
         self._inodes: dict[int, Inode] = {}
+        free = sb.free_blocks
         self.about = About(
             kind="xfs",
             label=sb.label,
             uuid=superblock.written(sb.uuid),
             size=sb.size,
-            used=sb.size - (sb.free_blocks << sb.block_log) if sb.free_blocks <= sb.blocks else None,
+            used=None if free is None or free > sb.blocks else sb.size - (free << sb.block_log),
             block_size=sb.block_size,
             journal=journal,
         )
@@ -65,7 +66,7 @@ class Xfs(FileSystem):
     def entries(self, node: Node, cursor: int = 0, count: int = MOST_ENTRIES) -> Listing:
         folder = self._of(node)
         needs(folder.attributes, stat.S_IFDIR, "a folder")
-        count = max(1, min(count, MOST_ENTRIES))
+        count, cursor = max(1, min(count, MOST_ENTRIES)), max(cursor, 0)
         file_types = self._blocks.superblock.file_types
         if folder.data.format == LOCAL:
             found = directory.short_form(folder.data.data, file_types, cursor)

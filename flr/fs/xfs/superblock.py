@@ -36,11 +36,13 @@ _KNOWN = (
 )
 _ZONED = 0x200
 _NAMES = {_ZONED: "zoned realtime groups", 0x400: "gaps between zones"}
-NO_BLOCK = 0xFFFFFFFFFFFFFFFF
 
 
 class Superblock(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes in bytes where they are called size, otherwise in blocks. `checked` is False when its checksum was wrong."""
+    """Sizes in bytes where they are called size, otherwise in blocks. `free_blocks` is None where that is not known.
+
+    `checked` is False when its checksum was wrong.
+    """
 
     version: int
     block_size: int
@@ -62,7 +64,7 @@ class Superblock(msgspec.Struct, frozen=True, kw_only=True):
     inode_log: int
     inodes_per_block_log: int
     directory_log: int
-    free_blocks: int
+    free_blocks: int | None
     label: str
     file_types: bool
     case_folded: bool
@@ -179,16 +181,18 @@ def find(volume: Volume) -> tuple[Superblock, str]:
     trouble: RecoveryError = NotRecognised("no XFS begins here")
     try:
         first = _at(volume, 0)
-    except (NotRecognised, Corrupt) as error:
+    except RecoveryError as error:
         trouble = error
     if first is not None and first.checked:
         return first, ""
     for place in _copies(volume, first):
         try:
             copy = _at(volume, place)
-        except (NotRecognised, Unsupported, Corrupt):
+        except RecoveryError:
             continue
         if copy.checked and copy.group_blocks << copy.block_log == place:
+            # its counts and its mark of an unfinished mkfs are as mkfs left them
+            copy = msgspec.structs.replace(copy, free_blocks=None, unfinished=False)
             return copy, "the superblock is damaged; its copy in the second allocation group is used"
     if first is not None:
         return first, "the superblock's checksum is wrong, and no sound copy of it was found"
