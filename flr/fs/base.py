@@ -90,7 +90,7 @@ class Attributes(msgspec.Struct, array_like=True, gc=False):
 class Entry(msgspec.Struct, array_like=True, gc=False):
     """A name in a folder. `attributes` is None when its node cannot be read, and `problem` says why.
 
-    `kind` is the type that the folder's entry itself claims, as `stat.S_IFMT`; 0 where it claims none.
+    `kind` is its type, as `stat.S_IFMT`: the node's, or what the folder claims where that cannot be read; 0 if nothing does.
     """
 
     name: bytes

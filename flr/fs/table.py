@@ -81,13 +81,15 @@ def pack(listing: Listing) -> Table:
 
 def unpack(table: Table) -> Listing:
     """Corrupt when the table contradicts itself."""
-    found = attributes(table.columns())
-    entries = list(map(Entry, table.names, table.columns()["number"].tolist(), found))
+    rows = table.columns()
+    found = attributes(rows)
+    kinds = (rows["mode"] & 0o170000).tolist()
+    entries = list(map(Entry, table.names, rows["number"].tolist(), found, kinds))
     for k, problem in table.problems.items():
         if not 0 <= k < len(entries):
             raise Corrupt("a listing tells of an entry that it does not have", k)
         entry = entries[k]
-        entries[k] = Entry(entry.name, entry.number, None, found[k].mode, problem)
+        entries[k] = Entry(entry.name, entry.number, None, entry.kind, problem)
     return Listing(entries, table.cursor)
 
 
