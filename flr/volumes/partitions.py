@@ -233,20 +233,22 @@ def _known(volume: Volume, at: int) -> bool:
     here = Window(volume, at, volume.size - at)
     head = here.pread(0, 8192)
     return (
-        any(head.startswith(b"LABELONE", sector) for sector in range(0, 2048, 512))
+        head[510:512] == b"\x55\xaa"
+        or any(head.startswith(b"LABELONE", sector) for sector in range(0, 2048, 512))
         or b"\xfc\x4e\x2b\xa9" in (head[:4], head[4096:4100])
         or bool(signatures(here))
     )
 
 
 def _unit(volume: Volume, boot: list[tuple[int, int, int, int]]) -> int:
-    """An MBR counts in sectors and does not say of which size: the one by which more of its partitions hold something."""
+    """An MBR counts in sectors and does not say of which size: the one by which more of its partitions hold something and end on
+    the disk."""
 
     def score(size: int) -> int:
         return sum(
             volume.pread(first * size + 510, 2) == b"\x55\xaa" if kind in EXTENDED else _known(volume, first * size)
-            for _, kind, first, _ in boot
-            if first * size + 512 <= volume.size
+            for _, kind, first, count in boot
+            if (first + count) * size <= volume.size
         )
 
     return max(_sizes(volume), key=score)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,10 +18,15 @@ class Changed(Volume):
     """Disk `number` from a file or bytes, with some of them replaced in memory, perhaps cut."""
 
     def __init__(self, content: Path | bytes, number: int = 0, size: int | None = None) -> None:
-        self._data = (content if isinstance(content, bytes) else content.read_bytes())[:size]
-        self.size = len(self._data)
+        self._data = content if isinstance(content, bytes) else self._mapped(content)
+        self.size = len(self._data) if size is None else size
         self._number = number
         self._replaced: dict[int, bytes] = {}
+
+    @staticmethod
+    def _mapped(file: Path) -> mmap.mmap:
+        with open(file, "rb") as opened:
+            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
     def put(self, offset: int, data: bytes) -> Changed:
         self._replaced[offset] = data

@@ -11,6 +11,7 @@ from flr.volumes.find import Found, find
 from tests.flr.corpus import arrays
 from tests.flr.corpus.arrays import Made
 from tests.flr.volumes.disks import Changed, digest, files, located
+from tests.flr.volumes.lvm_disks import RING, rewritten, text_of
 
 WHOLE = ("whole0", "whole1", "whole2")
 DISKS = (
@@ -20,8 +21,6 @@ OPENED = (
     "vgw/line", "vgw/stripes", "vgw/last", "vgw/two", "vgw/zero", "vgw/glass", "vgp/over", "vgm/data", "vgs/two", "vgs/alone",
     "vgh/two", "vgg/disk",
 )  # fmt: skip
-RING = 4096
-"""Where the metadata area begins on disks that LVM labelled by its defaults."""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +102,7 @@ def test_a_copy_that_is_behind_is_not_read(found: Found, name: str, copy: str) -
 
 
 def uuids(made: Made) -> dict[str, str]:
-    return {name: found.content_uuid for name in DISKS if (found := find(files(made.disk, name)).entries[0])}
+    return {name: find(files(made.disk, name)).entries[0].content_uuid for name in WHOLE}
 
 
 @pytest.mark.parametrize("lost", WHOLE)
@@ -167,29 +166,6 @@ def test_the_same_disk_twice(made: Made) -> None:
 
 
 # -- metadata --
-
-
-def text_of(disk: Changed) -> tuple[bytes, int]:
-    """The committed text of a disk that LVM labelled by its defaults, and where it stands."""
-    header = disk.pread(RING, 512)
-    at, size = int.from_bytes(header[40:48], "little"), int.from_bytes(header[48:56], "little")
-    return disk.pread(RING + at, size), RING + at
-
-
-def rewritten(disk: Changed, text: bytes, at: int = 512, ring: int | None = None) -> Changed:
-    """The ring holds `text` at `at`, which may wrap; all checksums are right."""
-    header = bytearray(disk.pread(RING, 512))
-    size = int.from_bytes(header[32:40], "little") if ring is None else ring
-    first = text[: size - at]
-    disk.put(RING + at, first)
-    if rest := text[len(first) :]:
-        disk.put(RING + 512, rest)
-    header[32:40] = size.to_bytes(8, "little")
-    header[40:64] = (
-        at.to_bytes(8, "little") + len(text).to_bytes(8, "little") + lvm.crc(text).to_bytes(4, "little") + bytes(4)
-    )
-    header[:4] = lvm.crc(bytes(header[4:])).to_bytes(4, "little")
-    return disk.put(RING, bytes(header))
 
 
 def edited(made: Made, *edits: tuple[bytes, bytes]) -> Found:
