@@ -126,6 +126,7 @@ class _Search:
 
     def run(self) -> Found:
         for number, disk in enumerate(self._disks):
+            disk.prefetch([(0, HEAD), (disk.size - HEAD, HEAD)])
             self._add("", Entry(id=str(number), kind="disk", size=disk.size, disks=[number]), disk, 0)
         while self._queue or self._some_arrays() or self._some_groups():
             while self._queue:
@@ -256,6 +257,7 @@ class _Search:
         entry.warnings += table.warnings
         if table.why is not None:
             self._refuse(entry, table.why)
+        volume.prefetch([(part.start, HEAD) for part in table.partitions if part.why is None])
         for part in table.partitions:
             one = Entry(
                 id=f"{entry.id}p{part.number}" if entry.kind == "disk" else f"{entry.id}/p{part.number}", kind="partition",
@@ -352,8 +354,8 @@ class _Search:
         )  # fmt: skip
         if not self._add("", entry, None, layer):
             return
-        if group.uuid:
-            self._groups[group.uuid] = entry.id
+        if metadata.uuid:
+            self._groups[metadata.uuid] = entry.id
         entry.warnings += [f"a disk of this group is missing: {told}" for told in group.missing]
         if group.why is not None:
             self._refuse(entry, group.why)

@@ -19,6 +19,7 @@ import msgspec
 from flr.blocks import Volume
 from flr.errors import Corrupt, RecoveryError
 from flr.volumes.lvm_text import MOST_BYTES, Section, parse
+from flr.volumes.names import printable
 
 SECTOR = 512
 """LVM counts in these, whatever the disk's sectors are."""
@@ -68,7 +69,7 @@ def dashed(raw: bytes) -> str:
     """32 characters as LVM prints them. Corrupt when they are none of its alphabet."""
     text = raw.decode("ascii", "replace")
     if len(text) != 32 or not all(c.isascii() and (c.isalnum() or c in "!#") for c in text):
-        raise Corrupt("an LVM identifier is damaged", repr(raw[:32]))
+        raise Corrupt("an LVM identifier is damaged", raw[:32].hex())
     cuts = [0, 6, 10, 14, 18, 22, 26, 32]
     return "-".join(text[low:high] for low, high in pairwise(cuts))
 
@@ -173,7 +174,7 @@ def _group(copy: Copy) -> Metadata:
     try:
         text = parse(copy.text)
         if text.get("contents") != "Text Format Volume Group" or text.get("version") != 1:
-            raise Corrupt("a volume group's metadata is of another version", f"{text.get('version')!r}"[:80])
+            raise Corrupt("a volume group's metadata is of another version", printable(text.get("version"), 40))
         sections = [(name, value) for name, value in text.items() if isinstance(value, dict)]
         if len(sections) != 1:
             raise Corrupt("a volume group's metadata describes no group, or several", f"{len(sections)} sections")

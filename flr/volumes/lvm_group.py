@@ -20,6 +20,7 @@ from flr.errors import Corrupt, Missing, OutOfBounds, RecoveryError, TooMuch, Un
 from flr.volumes.combined import Concatenated, Striped
 from flr.volumes.lvm import SECTOR, Metadata
 from flr.volumes.lvm_text import Section
+from flr.volumes.names import printable
 
 MOST_DISKS = 1024
 MOST_VOLUMES = 4096
@@ -82,8 +83,8 @@ class _Solved(msgspec.Struct):
 def group(metadata: Metadata, present: Mapping[str, tuple[str, Volume]]) -> Group:
     """The group that the metadata describes. `present`: (id, volume) of the physical volumes found, by their LVM uuid."""
     made = Group(
-        name=metadata.name if NAME.fullmatch(metadata.name) else "", uuid=metadata.uuid, size=0, members=[], missing=[],
-        volumes=[], warnings=list(metadata.warnings),
+        name=metadata.name if NAME.fullmatch(metadata.name) else "", uuid=printable(metadata.uuid, 64), size=0, members=[],
+        missing=[], volumes=[], warnings=list(metadata.warnings),
     )  # fmt: skip
     try:
         if not made.name:
@@ -101,7 +102,7 @@ def group(metadata: Metadata, present: Mapping[str, tuple[str, Volume]]) -> Grou
 def _int(section: Section, name: str, low: int, high: int) -> int:
     value = section.get(name)
     if not isinstance(value, int) or not low <= value <= high:
-        raise Corrupt("a volume group's metadata says something impossible", f"{name} = {str(value)[:40]}")
+        raise Corrupt("a volume group's metadata says something impossible", f"{name} = {printable(value, 40)}")
     return value
 
 
@@ -150,10 +151,11 @@ class _Solver:
             made.warnings.append("the group was exported: it was on its way to another machine")
 
     def _disk(self, disk: Section, present: Mapping[str, tuple[str, Volume]]) -> _Disk:
-        identity = str(disk.get("id"))[:64]
+        identity = printable(disk.get("id"), 64)
         start, extents = _int(disk, "pe_start", 0, 1 << 54) * SECTOR, _int(disk, "pe_count", 0, MOST_EXTENTS)
         size = disk.get("dev_size")
-        told = f"PV {identity}, {size * SECTOR if isinstance(size, int) else 'unknown'} bytes, was {str(disk.get('device'))[:64]}"
+        size = size * SECTOR if isinstance(size, int) else "unknown"
+        told = f"PV {identity}, {size} bytes, was {printable(disk.get('device'), 64)}"
         found = present.get(identity)
         why: RecoveryError | None = None
         if found is None:
@@ -195,12 +197,14 @@ class _Solver:
                     if isinstance(store, str):
                         found[store] = volume
                     if "merging_store" in segment and isinstance(origin := segment.get("origin"), str):
-                        self._solved[origin] = Unsupported("a snapshot is being merged into this volume", origin[:128])
+                        self._solved[origin] = Unsupported(
+                            "a snapshot is being merged into this volume", printable(origin)
+                        )
         return found
 
     def _entry(self, name: str, described: Section) -> LogicalVolume:
         made = LogicalVolume(
-            name=name, uuid=str(self._volumes[name].get("id"))[:64], size=0, words="", on=list(self._made.members),
+            name=name, uuid=printable(self._volumes[name].get("id"), 64), size=0, words="", on=list(self._made.members),
             volume=None, why=None, warnings=[],
         )  # fmt: skip
         try:
@@ -229,7 +233,7 @@ class _Solver:
                 raise Corrupt("the segments of a logical volume leave gaps or overlap", f"extent {start} after {at}")
             at += count
         if not found:
-            raise Corrupt("a logical volume has no segments", str(volume.get("id"))[:64])
+            raise Corrupt("a logical volume has no segments", printable(volume.get("id"), 64))
         return found
 
     def _solve(self, name: str, depth: int) -> _Solved:
@@ -240,7 +244,7 @@ class _Solver:
         if isinstance(known, RecoveryError):
             raise known
         if known is None or depth == MOST_DEPTH:
-            raise TooMuch("a logical volume lies in itself, or too deep in others", name[:128])
+            raise TooMuch("a logical volume lies in itself, or too deep in others", printable(name))
         self._solved[name] = None
         try:
             solved: _Solved | RecoveryError = self._put_together(name, depth)
@@ -254,7 +258,7 @@ class _Solver:
     def _put_together(self, name: str, depth: int) -> _Solved:
         volume = self._volumes.get(name)
         if volume is None:
-            raise Corrupt("a logical volume stands on something that is not in its group", name[:128])
+            raise Corrupt("a logical volume stands on something that is not in its group", printable(name))
         segments = self._segments(volume)
         self._segments_left -= len(segments)
         if self._segments_left < 0:
@@ -396,7 +400,7 @@ class _State(msgspec.Struct):
 
 
 def _words(segment: Section) -> str:
-    kind = str(segment.get("type"))[:40]
+    kind = printable(segment.get("type"), 40)
     return "linear" if kind == "striped" and segment.get("stripe_count") == 1 else kind
 
 
@@ -406,4 +410,4 @@ def _short(error: RecoveryError) -> str:
 
 def _unsupported(kind: str) -> Unsupported:
     what = REASONS.get(kind, "RAID volumes of this level" if kind.startswith("raid") else "volumes of this type")
-    return Unsupported(f"{what} are not read by this release", f"type {kind[:40]}")
+    return Unsupported(f"{what} are not read by this release", f"type {printable(kind, 40)}")

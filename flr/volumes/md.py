@@ -2,7 +2,8 @@
 """Linux md arrays: raid1, raid0 and linear of metadata 1.0, 1.1 and 1.2, and raid1 of 0.90; other levels by name.
 
 A mirror is read from the copy that the newest superblock counts as whole; spares, failed ones and those that are being filled
-are not. Nothing is written, so nothing is assembled in the kernel's sense: an event count is compared and left alone.
+are not, and what a copy lists as badly written is read from another. Nothing is written, so nothing is assembled in the kernel's
+sense: an event count is compared and left alone.
 
 Sources: the Linux RAID wiki's pages on superblock formats, md(4) and mdadm(8); how zones of raid0 are laid out was measured on
 arrays that a kernel had made with each `--layout`.
@@ -19,14 +20,17 @@ import msgspec
 from flr.blocks import Volume, Window
 from flr.errors import Corrupt, Missing, RecoveryError, Unsupported
 from flr.volumes.combined import Concatenated, Striped
+from flr.volumes.names import printable
 
 MAGIC = 0xA92B4EFC
 SECTOR = 512
 MOST_MEMBERS = 384
 """What metadata 1.x has room for."""
+MOST_BAD = 64 << 10
+"""Bytes of a list of badly written parts; 4 KiB as a rule."""
 
 LEVELS = {-4: "multipath", -1: "linear", 0: "raid0", 1: "raid1", 4: "raid4", 5: "raid5", 6: "raid6", 10: "raid10"}
-RECOVERING, RESHAPING, JOURNAL, LAYOUT = 2, 4, 512, 4096  # of the feature map
+RECOVERING, RESHAPING, BAD_LIST, JOURNAL, LAYOUT = 2, 4, 8, 512, 4096  # of the feature map
 KNOWN_FEATURES = 0x1FFF
 SPARE, FAULTY, JOURNALS = 0xFFFF, 0xFFFE, 0xFFFD  # instead of a role
 ORIGINAL, ALTERNATE = 1, 2  # layouts of raid0
@@ -35,7 +39,8 @@ ORIGINAL, ALTERNATE = 1, 2  # layouts of raid0
 class Superblock(msgspec.Struct, kw_only=True):
     """What one member says. Offsets and sizes in bytes; `role` is its place in the array, None when it is no active member.
 
-    `roles` is what it says of all members, by their number; of 0.90 it is empty.
+    `roles` is what it says of all members, by their number; of 0.90 it is empty. `bad_at`, `bad_size`: where its list of badly
+    written parts stands, which counts in sectors shifted by `bad_shift`.
     """
 
     version: str
@@ -56,6 +61,9 @@ class Superblock(msgspec.Struct, kw_only=True):
     roles: list[int]
     in_sync: bool
     state: str
+    bad_at: int = 0
+    bad_size: int = 0
+    bad_shift: int = 0
 
 
 class Array(msgspec.Struct, kw_only=True):
@@ -70,6 +78,14 @@ class Array(msgspec.Struct, kw_only=True):
     volume: Volume | None
     why: RecoveryError | None
     warnings: list[str]
+
+
+class _Member(msgspec.Struct):
+    """`data` is what it gives to the array; `bad`: (from, to) in it, in bytes, that was badly written."""
+
+    id: str
+    data: Window
+    bad: list[tuple[int, int]]
 
 
 def superblock(volume: Volume) -> Superblock | None:
@@ -100,6 +116,7 @@ def _version1(volume: Volume, version: str, at: int) -> Superblock | None:
     events, resync = struct.unpack_from("<QQ", raw, 200)
     roles = list(struct.unpack_from(f"<{most}H", raw, 256))
     role = roles[number] if number < most else SPARE
+    bad_shift, bad_size, bad_place = struct.unpack_from("<BHi", raw, 185)
     filling = bool(features & RECOVERING) and recovered < used
     state = {SPARE: "a spare", FAULTY: "failed", JOURNALS: "a journal"}.get(role, "being filled" if filling else "")
     return Superblock(
@@ -107,6 +124,7 @@ def _version1(volume: Volume, version: str, at: int) -> Superblock | None:
         chunk=chunk * SECTOR, members=members, events=events, features=features, data_offset=data_offset * SECTOR,
         data_size=data_size * SECTOR, used=used * SECTOR, number=number, role=role if role < members else None, roles=roles,
         in_sync=resync == (1 << 64) - 1, state=state or ("" if role < members else "not one of its members"),
+        bad_at=at + bad_place * SECTOR, bad_size=bad_size * SECTOR if features & BAD_LIST else 0, bad_shift=min(bad_shift, 63),
     )  # fmt: skip
 
 
@@ -142,7 +160,7 @@ def _version0(volume: Volume, at: int) -> Superblock | None:
 
 
 def _name(raw: bytes) -> str:
-    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return printable(raw.split(b"\0", 1)[0].decode("utf-8", "replace"))
 
 
 # -- putting together -------------------------------------------------------------------------------------------------------------
@@ -195,9 +213,9 @@ def _readable(sb: Superblock) -> None:
 
 def _usable(
     found: Sequence[tuple[str, Volume, Superblock]], newest: Superblock, warnings: list[str]
-) -> dict[int, tuple[str, Window]]:
+) -> dict[int, _Member]:
     """The data of members that the newest superblock counts as whole, by role."""
-    usable: dict[int, tuple[str, Window]] = {}
+    usable: dict[int, _Member] = {}
     for member, volume, sb in found:
         role = sb.role
         state = sb.state
@@ -218,7 +236,7 @@ def _usable(
         if state or role is None:
             warnings.append(f"{member} is not used: it is {state}")
         elif role in usable:
-            warnings.append(f"{member} is not used: {usable[role][0]} is the same member, a copy")
+            warnings.append(f"{member} is not used: {usable[role].id} is the same member, a copy")
         else:
             size = sb.used if sb.level == 1 else sb.data_size
             if size <= 0 or sb.data_offset + size > volume.size:
@@ -226,11 +244,13 @@ def _usable(
                     f"{member} is not used: the image is cut, its data ends at byte {sb.data_offset + size} of {volume.size}"
                 )
                 continue
-            usable[role] = member, Window(volume, sb.data_offset, size)
+            usable[role] = _Member(
+                member, Window(volume, sb.data_offset, size), _bad(volume, sb) if sb.level == 1 else []
+            )
     return usable
 
 
-def _volume(usable: dict[int, tuple[str, Window]], sb: Superblock, warnings: list[str]) -> Volume:
+def _volume(usable: dict[int, _Member], sb: Superblock, warnings: list[str]) -> Volume:
     missing = [role for role in range(sb.members) if role not in usable]
     if sb.level == 1:
         if not usable:
@@ -241,16 +261,51 @@ def _volume(usable: dict[int, tuple[str, Window]], sb: Superblock, warnings: lis
             warnings.append(
                 "it was in use, or its copies not in step yet, at the time of the snapshot; its first whole copy is read"
             )
-        return usable[min(usable)][1]
+        return _mirror([usable[role] for role in sorted(usable)], warnings)
     if missing:
         raise Missing(
             f"members of this {LEVELS[sb.level]} are not on the disks of this restore point, and it keeps nothing twice",
             f"{', '.join(f'member {role}' for role in missing[:8])} of {sb.members} (counted from 0)",
         )
-    parts = [usable[role][1] for role in range(sb.members)]
+    parts = [usable[role].data for role in range(sb.members)]
     if sb.level == -1:
         return Concatenated([_cut(part, sb.chunk or SECTOR) for part in parts])
     return _zones([_cut(part, sb.chunk) for part in parts], sb)
+
+
+def _bad(volume: Volume, sb: Superblock) -> list[tuple[int, int]]:
+    """An entry is the first sector, counted from the member's begin, above ten bits of how many; all ones end the list."""
+    size = min(sb.bad_size, MOST_BAD)
+    found = []
+    for (entry,) in struct.iter_unpack("<Q", volume.pread(sb.bad_at, size)):
+        if entry == (1 << 64) - 1:
+            break
+        first, count = (entry >> 10) << sb.bad_shift, (entry & 1023) << sb.bad_shift
+        low, high = max(0, first * SECTOR - sb.data_offset), min(sb.used, (first + count) * SECTOR - sb.data_offset)
+        if low < high:
+            found.append((low, high))
+    return sorted(found)
+
+
+def _mirror(copies: list[_Member], warnings: list[str]) -> Volume:
+    """The first copy, and in the place of its badly written parts those of another that has them well."""
+    first = copies[0]
+    parts: list[Volume] = []
+    at = 0
+    for low, high in first.bad:
+        low = max(low, at)  # entries may overlap
+        if low >= high:
+            continue
+        well = next((one for one in copies[1:] if not any(a < high and low < b for a, b in one.bad)), None)
+        if well is None:
+            warnings.append(f"{high - low} bytes at {low} were badly written, and no whole copy of them is here")
+            well = first
+        parts += [Window(first.data, at, low - at), Window(well.data, low, high - low)]
+        at = high
+    if not parts:
+        return first.data
+    warnings.append(f"{first.id} has parts that were badly written")
+    return Concatenated([*parts, Window(first.data, at, first.data.size - at)])
 
 
 def _cut(part: Window, chunk: int) -> Window:

@@ -18,6 +18,7 @@ import msgspec
 
 from flr.blocks import Volume, Window
 from flr.errors import Corrupt, OutOfBounds, RecoveryError
+from flr.volumes.names import printable
 from flr.volumes.signatures import EXTENDED, GPT_TYPES, MBR_TYPES, signatures
 
 MOST_PARTITIONS = 256
@@ -81,6 +82,8 @@ def table(volume: Volume) -> Table | None:
     if header is None and not protective:
         return None
     made = _gpt(volume, header)
+    if not protective and header is not None and _entries(volume, header) is None:
+        return None  # what is left of a table, below something that was made over it
     if not protective:
         made.warnings.append("the protective MBR is missing")
     elif len(types) > 1:
@@ -189,7 +192,7 @@ def _gpt(volume: Volume, primary: _Header | None) -> Table:
             break
         kind = str(uuid.UUID(bytes_le=raw[:16]))
         first, last = int.from_bytes(raw[32:40], "little"), int.from_bytes(raw[40:48], "little")
-        name = raw[56:128].decode("utf-16-le", "replace").split("\0", 1)[0]
+        name = printable(raw[56:128].decode("utf-16-le", "replace").split("\0", 1)[0])
         partitions.append(
             Partition(
                 number=number + 1, start=first * sector, size=max(0, last + 1 - first) * sector, type=kind,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from flr.blocks import Volume
+from flr.volumes.names import printable
 
 HEAD = 72 << 10
 """Bytes that are read from the beginning; few signatures stand farther in."""
@@ -47,7 +48,7 @@ NO_FILES = "it holds no files"
 
 
 def _text(raw: bytes) -> str:
-    return raw.split(b"\0", 1)[0].decode("utf-8", "replace").rstrip(" ")
+    return printable(raw.split(b"\0", 1)[0].decode("utf-8", "replace").rstrip(" "))
 
 
 def _uuid(raw: bytes) -> str:
@@ -143,7 +144,7 @@ def _fat(head: bytes) -> Signature | None:
     at = 67 if bits == 32 else 39
     label, serial = "", 0
     if head[at - 1] == 0x29:
-        label, serial = head[at + 4 : at + 15].decode("ascii", "replace").rstrip(" "), _le(head, at, 4)
+        label, serial = _text(head[at + 4 : at + 15]), _le(head, at, 4)
     return Signature(
         holds="fat", words=f"FAT{bits} file system", label="" if label == "NO NAME" else label,
         uuid=f"{serial >> 16:04X}-{serial & 0xFFFF:04X}" if serial else "", size=sectors * sector,

@@ -239,6 +239,17 @@ create left -l1 -n2 $(ubd a13 b13)
 create right -l1 -n2 $(ubd c13 a14)
 quiet
 one both -l0 -n2 -c64 /dev/md/left /dev/md/right
+# A copy of which a part could not be written. The kernel keeps a list of such parts, and reads them from the other copy.
+create bad -l1 -n2 --bitmap=none $(ubd b14 c14)
+quiet
+fill /dev/md/bad
+echo 3000 16 >/sys/block/$(basename $(readlink /dev/md/bad))/md/dev-ubdb14/bad_blocks
+until_ 'grep -q clean /sys/block/md*/md/array_state'
+dd if=pattern of=/dev/md/bad bs=4096 count=1 conv=notrunc,fsync status=none
+mdadm -q -S /dev/md/bad
+dd if=pattern of=/dev/ubdb14 bs=512 seek=3000 count=16 conv=notrunc,fsync status=none
+mdadm -q -A /dev/md/bad $(ubd b14 c14)
+tell bad /dev/md/bad
 # Whole disks: metadata at the end, with a table of partitions inside.
 mdadm -C /dev/md91 -q -R -l1 -n2 -e0.90 $(ubd d e); quiet; full old /dev/md91
 create end -l1 -n2 -e1.0 $(ubd f g); quiet; fill /dev/md/end

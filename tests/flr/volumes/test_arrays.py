@@ -13,7 +13,7 @@ from tests.flr.corpus.arrays import Made
 from tests.flr.volumes.disks import Changed, digest, files, located
 
 DISKS = ("disk0", "disk1", "disk2", "old0", "old1", "end0", "end1")
-NAMED = ("one12", "one11", "one10", "zero", "zeroalt", "line", "stale", "spare", "half", "both", "end")
+NAMED = ("one12", "one11", "one10", "zero", "zeroalt", "line", "stale", "spare", "half", "bad", "both", "end")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def test_members_are_listed_as_such(found: Found) -> None:
         ("stale", ["0p10 is not used: it is counted out by the others", "degraded: 1 of 2 copies are here"]),
         ("spare", ["2p11 is not used: it is a spare"]),
         ("half", ["0p12 is not used: it is being filled", "degraded: 1 of 2 copies are here"]),
+        ("bad", ["1p14 has parts that were badly written"]),
         ("one12", []),
     ],
 )
@@ -188,6 +189,18 @@ def test_a_changed_bit_of_a_superblock_is_noticed(made: Made) -> None:
 def test_what_a_superblock_may_not_say(made: Made, field: dict[str, tuple[int, int, int]], says: str) -> None:
     found = find([with_sum(window(made, "0p1"), 4096, **field)])
     assert says in found.entry("md:made:one12").why_not
+
+
+def test_parts_that_no_copy_has_well(made: Made) -> None:
+    """The other copy is missing, or lists the same part."""
+    bad, other = window(made, "0p14", "disk1", 0), window(made, "0p14", "disk2", 1)
+    lost = "8192 bytes at 487424 were badly written, and no whole copy of them is here"
+    assert lost in find([bad]).entry("md:made:bad").warnings
+    assert lost not in find([bad, other]).entry("md:made:bad").warnings
+    superblock = md.superblock(bad)
+    assert superblock is not None
+    other.put(superblock.bad_at, bad.pread(superblock.bad_at, 512))
+    assert lost in find([bad, with_sum(other, 4096, features=(8, 4, 8))]).entry("md:made:bad").warnings
 
 
 def test_raid0_of_unlike_members_that_does_not_tell_its_layout(made: Made) -> None:

@@ -35,6 +35,17 @@ def look(disks: list[Changed]) -> tuple[int, int]:
     for entry in found.entries:
         assert len(entry.why_not) < 2000, "values that a guest wrote are cut"
         assert entry.why_not == "" or entry.hint
+        said = [
+            entry.id,
+            entry.name,
+            entry.label,
+            entry.uuid,
+            entry.content_uuid,
+            entry.type,
+            entry.why_not,
+            *entry.warnings,
+        ]
+        assert all(text.isprintable() for text in said), "nothing that a terminal acts upon"
         try:
             volume = found.raw(entry.id)
         except RecoveryError:
