@@ -201,7 +201,7 @@ class _Search:
         if entry.id in self._told:
             self._holds(entry, volume, [self._told[entry.id]])
             return
-        if table is not None:
+        if table is not None and not self._is_boot_code(entry, volume, table):
             self._partitions(entry, volume, table, layer)
             return
         physical = self._reader.physical_volume(entry.id, volume)
@@ -232,6 +232,14 @@ class _Search:
             and any(
                 part.start <= superblock.at < part.start + part.size and not part.extended for part in table.partitions
             )
+        )
+
+    def _is_boot_code(self, entry: Entry, volume: Volume, table: partitions.Table) -> bool:
+        """A boot loader may leave a copy of a disk's first sector in front of a file system that is no disk's."""
+        return (
+            table.kind == "MBR"
+            and entry.kind != "disk"
+            and any(told.holds in OPENED and told.size <= volume.size for told in signatures(volume))
         )
 
     def _holds(self, entry: Entry, volume: Volume, told_by: list[Signature]) -> None:

@@ -77,7 +77,17 @@ def made(name: str, disks: Sequence[tuple[str, int, str]], script: str, *program
         }
         (folder / "truth.json").write_bytes(msgspec.json.encode(known))
 
-    return Made(cache.made(name, (cache.source(uml.__file__, __file__), list(disks), script), make))
+    if name in _failed:
+        raise RuntimeError(_failed[name])
+    try:
+        return Made(cache.made(name, (cache.source(uml.__file__, __file__), list(disks), script), make))
+    except RuntimeError as error:
+        _failed[name] = str(error)
+        raise
+
+
+_failed: dict[str, str] = {}
+"""Makings that failed in this run: one failure is enough, each takes its half a minute."""
 
 
 def copied(image: Path, place: Path) -> Path:
@@ -130,9 +140,11 @@ lvs -a -o+devices,lv_uuid vgw
 vgchange -q -an vgw
 
 # Partitions of three disks.
-pvcreate -q $(ubd d2 e2 f2)
+pvcreate -q /dev/ubdd2
+pvcreate -q --metadatacopies 2 --dataalignment 192k /dev/ubde2
+pvcreate -q --metadatacopies 0 --bootloaderareasize 100k /dev/ubdf2
 vgcreate -q -s 1M vgp $(ubd d2 e2 f2)
-make over 26M vgp -Wn
+make over 22M vgp -Wn
 full vgp/over /dev/vgp/over
 vgchange -q -an vgp
 
@@ -244,7 +256,7 @@ create bad -l1 -n2 --bitmap=none $(ubd b14 c14)
 quiet
 fill /dev/md/bad
 echo 3000 16 >/sys/block/$(basename $(readlink /dev/md/bad))/md/dev-ubdb14/bad_blocks
-until_ 'grep -q clean /sys/block/md*/md/array_state'
+# The list is written with the superblock, which a write sees to.
 dd if=pattern of=/dev/md/bad bs=4096 count=1 conv=notrunc,fsync status=none
 mdadm -q -S /dev/md/bad
 dd if=pattern of=/dev/ubdb14 bs=512 seek=3000 count=16 conv=notrunc,fsync status=none

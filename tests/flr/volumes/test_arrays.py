@@ -120,6 +120,13 @@ def test_a_missing_member_of_what_keeps_nothing_twice(made: Made, name: str, wha
 def test_a_failed_copy_alone_is_opened_as_what_it_takes_itself_for(made: Made) -> None:
     """Its own superblock was not written after it failed; nothing on this disk says that the other went on."""
     entry = find(files(made.disk, "disk0")).entry("md:made:stale")
+    assert entry.warnings[0] == "degraded: 1 of 2 copies are here"
+    assert entry.type == "md raid1, 1 of 2 members"
+
+
+def test_a_mirror_that_was_being_written(made: Made) -> None:
+    """As in a snapshot of a running machine: the superblock says that it is not in step."""
+    entry = find([with_sum(window(made, "0p1"), 4096, resync=(208, 8, 0))]).entry("md:made:one12")
     assert entry.warnings == [
         "degraded: 1 of 2 copies are here",
         "it was in use, or its copies not in step yet, at the time of the snapshot; its first whole copy is read",

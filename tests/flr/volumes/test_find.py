@@ -76,6 +76,13 @@ def test_a_whole_disk_file_system_and_partitions_of_one() -> None:
     assert found.entry("1").holds == "partitions"
 
 
+def test_a_boot_sectors_table_in_front_of_a_file_system() -> None:
+    table = record(row(0x83, 100, 1000))
+    found = find([disk((0, table), (51200, table), *ext(51200))])
+    assert [entry.id for entry in found.entries] == ["0", "0p1"]
+    assert found.entry("0p1").opens
+
+
 def test_there_is_no_such_volume() -> None:
     found = find([disk(*ext(0))])
     for give in (found.entry, found.open, found.raw):

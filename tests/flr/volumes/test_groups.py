@@ -82,6 +82,14 @@ def test_groups_and_their_members(found: Found) -> None:
         found.entry("vgw/none")
 
 
+def test_metadata_on_some_disks_only(made: Made) -> None:
+    """One disk has two areas, one has none and a boot loader's area instead."""
+    (alone,) = (entry for entry in find(files(made.disk, "part2")).entries if entry.id == "0p2")
+    assert alone.why_not.startswith("this physical volume is in no group that is known here: ")
+    disks = files(made.disk, "part2", "part1", "part0")
+    assert digest(find(disks).raw("vgp/over")) == made.truth["vgp/over"].sha256
+
+
 def test_a_guests_disk_inside_of_a_volume(found: Found) -> None:
     assert found.entry("vgg/disk").holds == "partitions"
     assert [entry.id for entry in found.entries if entry.on == ["vgg/disk"]] == ["vgg/disk/p1", "vgg/disk/p2"]

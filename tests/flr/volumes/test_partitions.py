@@ -154,6 +154,14 @@ def test_a_damaged_gpt_is_read_from_its_backup(tmp_path: Path) -> None:
     assert "the GPT is damaged; its backup at the end of the disk is used" in found_with_no_mbr.entry("0").warnings
 
 
+def test_what_is_left_of_a_gpt_below_a_file_system(tmp_path: Path) -> None:
+    """mkfs leaves a disk's first KiB alone."""
+    disk = Changed(partitioned(tmp_path, GPT))
+    disk.put(0, bytes(512)).put(1024, bytes(1024)).put(1024 + 4, b"\1").put(1024 + 32, b"\1").put(EXT[0], EXT[1])
+    (entry,) = find([disk]).entries
+    assert entry.holds == "ext"
+
+
 def test_a_gpt_whose_copies_are_both_damaged(tmp_path: Path) -> None:
     image = partitioned(tmp_path, GPT)
     disk = Changed(image)
@@ -212,6 +220,20 @@ def test_hybrid_missing_and_old_tables(tmp_path: Path) -> None:
     found = read(disk)
     assert found.kind == "MBR"
     assert found.warnings == ["there is an old GPT beside the MBR table; the MBR's partitions are shown"]
+
+
+def test_a_hybrid_mbr_that_sgdisk_made(tmp_path: Path) -> None:
+    if which("sgdisk") is None:
+        pytest.skip("needs sgdisk (package gdisk)")
+    image = tmp_path / "image"
+    image.write_bytes(bytes(16 * MIB))
+    for options in (["-n", "1:2048:+4M", "-c", "1:one", "-n", "2:0:+3M"], ["-h", "1"]):
+        subprocess.run(["sgdisk", *options, image], check=True, capture_output=True)
+    found = read(Changed(image))
+    assert [(p.number, p.start, p.size, p.name) for p in found.partitions] == [
+        (1, MIB, 4 * MIB, "one"), (2, 5 * MIB, 3 * MIB, ""),
+    ]  # fmt: skip
+    assert found.warnings == ["a hybrid MBR stands beside the GPT; the GPT's partitions are shown"]
 
 
 def with_entries(disk: Changed, *edits: tuple[int, bytes]) -> Changed:
