@@ -346,18 +346,17 @@ class _Solver:
             raise Corrupt("the copies of a mirrored volume are not all named", f"{len(names)} names")
         states = [self._raid_state(meta, depth) for meta in names[::2]]
         newest = max((state.events for state in states if state), default=0)
-        lost = {
-            leg
-            for leg in range(len(states))
-            if any(state and state.events == newest and state.failed >> leg & 1 for state in states)
-        }
+        lost = 0  # a bit for each copy that one of the newest saw fail
+        for state in states:
+            if state and state.events == newest:
+                lost |= state.failed
         reasons: list[RecoveryError] = []
         unknown: list[tuple[int, Volume]] = []
         chosen: Volume | None = None
         for leg, (image, state) in enumerate(zip(names[1::2], states, strict=True)):
             try:
                 area = self._area(image, 0, count, depth, made)
-                if leg in lost or (state and state.events < newest):
+                if lost >> leg & 1 or (state and state.events < newest):
                     raise Corrupt("a copy of a mirrored volume is older than the other", f"copy {leg}")
                 if state and state.recovered < area.size:
                     raise Corrupt(

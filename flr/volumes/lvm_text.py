@@ -16,7 +16,7 @@ from flr.errors import Corrupt, TooMuch
 
 MOST_BYTES = 16 << 20
 MOST_DEPTH = 16
-MOST_VALUES = 1_000_000
+MOST_VALUES = 300_000
 
 Value = int | float | str | list[int | float | str]
 Section = dict[str, Any]

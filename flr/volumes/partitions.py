@@ -206,14 +206,14 @@ def _gpt(volume: Volume, primary: _Header | None) -> Table:
 # -- MBR --------------------------------------------------------------------------------------------------------------------------
 
 
-def _rows(raw: bytes) -> list[tuple[int, int, int, int, int]]:
-    """(row from 0, status, type, first sector, sectors) of a boot record, but for rows that are empty."""
+def _rows(raw: bytes) -> list[tuple[int, int, int, int]]:
+    """(number from 1, type, first sector, sectors) of a boot record, but for rows that are empty."""
     rows = []
     for row in range(4):
         part = raw[446 + row * 16 : 462 + row * 16]
         count = int.from_bytes(part[12:16], "little")
         if part[4]:
-            rows.append((row, part[0], part[4], int.from_bytes(part[8:12], "little"), count))
+            rows.append((row + 1, part[4], int.from_bytes(part[8:12], "little"), count))
     return rows
 
 
@@ -224,9 +224,9 @@ def _mbr(volume: Volume) -> list[tuple[int, int, int, int]]:
     rows = _rows(raw)
     if raw[510:] != b"\x55\xaa" or any(raw[446 + row * 16] & 0x7F for row in range(4)):
         return []
-    if any(not first or not count for _, _, _, first, count in rows):
+    if any(not first or not count for _, _, first, count in rows):
         return []
-    return [(row + 1, kind, first, count) for row, _, kind, first, count in rows]
+    return rows
 
 
 def _known(volume: Volume, at: int) -> bool:
@@ -306,7 +306,7 @@ def _logical(volume: Volume, unit: int, base: int, warnings: list[str]) -> Itera
             warnings.append(f"the chain of logical partitions is damaged at byte {at * unit}; its rest is left out")
             return
         following = 0
-        for _, _, kind, first, count in _rows(raw):
+        for _, kind, first, count in _rows(raw):
             if kind in EXTENDED:
                 following = following or base + first
             elif count:

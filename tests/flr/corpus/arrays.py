@@ -8,7 +8,6 @@ assembled device. Nothing that is made here is all zeros, so a reader that answe
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,11 +87,6 @@ def made(name: str, disks: Sequence[tuple[str, int, str]], script: str, *program
 
 _failed: dict[str, str] = {}
 """Makings that failed in this run: one failure is enough, each takes its half a minute."""
-
-
-def copied(image: Path, place: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copy(image, place))
 
 
 def groups() -> Made:

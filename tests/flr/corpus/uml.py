@@ -42,7 +42,13 @@ halt -f >/dev/null 2>&1
 
 def need(*programs: str) -> None:
     """Skips the test unless a User-Mode Linux kernel and the programs are there."""
-    packages = {"mdadm": "mdadm", "lvm": "lvm2", "thin_check": "thin-provisioning-tools", "sgdisk": "gdisk"}
+    packages = {
+        "mdadm": "mdadm",
+        "lvm": "lvm2",
+        "thin_check": "thin-provisioning-tools",
+        "sgdisk": "gdisk",
+        "sfdisk": "fdisk",
+    }
     if which("linux.uml") is None or not os.path.isdir(MODULES):
         pytest.skip(
             "needs linux.uml with its modules (package user-mode-linux): its kernel's reading is the truth here"
@@ -65,7 +71,7 @@ def run(script: str, disks: Sequence[Path], work: Path, seconds: int = 120, memo
         init.chmod(0o755)
         command = [
             "linux.uml", f"mem={memory}", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}", "quiet",
-            "con=null", "con0=null,fd:1", *(f"ubd{number}={disk}" for number, disk in enumerate(disks)),
+            "con=null", "con0=null,fd:1", f"uml_dir={place}/", *(f"ubd{number}={disk}" for number, disk in enumerate(disks)),
         ]  # fmt: skip
         console = _bounded(command, seconds)
     said = _taken(work / "uml-output")
