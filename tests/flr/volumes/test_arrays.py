@@ -47,6 +47,19 @@ def test_metadata_0_90_has_no_name(made: Made, found: Found, name: str, on: list
     assert digest(found.raw(entry.id)) == made.truth[name].sha256
 
 
+def test_metadata_0_90_of_the_last_partition_is_not_the_disks(made: Made) -> None:
+    """It ends where the disk does, so that the disk's own superblock would stand in the same place."""
+    member = made.disk("old0").read_bytes()
+    row = bytes([0, 0, 0, 0, 0xFD, 0, 0, 0]) + (2048).to_bytes(4, "little") + (len(member) // 512).to_bytes(4, "little")
+    disk = Changed((bytes(446) + row.ljust(64, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0") + member)
+    superblock = md.superblock(disk)
+    assert superblock is not None
+    assert superblock.version == "0.90"
+    found = find([disk])
+    assert (found.entry("0").holds, found.entry("0p1").holds) == ("partitions", "md")
+    assert digest(found.raw(found.entry("0p1").part_of)) == made.truth["old"].sha256
+
+
 @pytest.mark.parametrize(("name", "level"), [("five", "raid5"), ("ten", "raid10")])
 def test_other_levels_are_listed_with_their_reason_and_size(made: Made, found: Found, name: str, level: str) -> None:
     entry = found.entry(f"md:made:{name}")
