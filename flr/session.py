@@ -9,14 +9,16 @@ with what is found.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
 from flr.blocks import Extent, Hole, Literal, Segment
-from flr.errors import Corrupt, NodeNotFound, TooMuch, WrongKind
+from flr.errors import Corrupt, NodeNotFound, RecoveryError, TooMuch, WrongKind
 from flr.fs.base import MOST_ENTRIES, MOST_LITERAL, About, Attributes, Entry, Listing, Node, Scan, Stream
 from flr.fs.table import Table, unpack
-from flr.parser.client import PATIENCE_SECONDS, Parser
+from flr.parser.client import PATIENCE_SECONDS, Parser, told
+from flr.parser.protocol import Folder
 from flr.virtual.disk import VirtualDisk
 from flr.volumes import find
 from mover.clock import SYSTEM, Clock
@@ -56,6 +58,7 @@ class Session:
         self.disks = disks
         self.parser = Parser(disks, clock, note, patience)
         self._replay = not without_journal
+        self._ahead = ThreadPoolExecutor(1, "flr-ahead")
         self._found: tuple[list[find.Entry], list[str]] | None = None
 
     def __enter__(self) -> Session:
@@ -64,6 +67,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ahead.shutdown(cancel_futures=True)
         self.parser.close()
 
     # -- what there is
@@ -95,24 +99,40 @@ class Session:
 
     def table(self, volume: str, node: Node, cursor: int = 0, count: int = MOST_ENTRIES) -> Table:
         """A part of a folder in columns. Corrupt when the parser's table contradicts itself."""
-        table = self.parser.ask("table", volume, [node, cursor, count], Table)
-        table.columns()
-        if any(b"/" in name or name in (b"", b".", b"..") for name in table.names):
-            raise Corrupt("a listing has a name that none can have", volume)
-        if table.cursor is not None and table.cursor <= cursor:
-            raise Corrupt("a listing does not get on", f"{volume}: {cursor}")
-        return table
+        return _checked(volume, self.parser.ask("table", volume, [node, cursor, count], Table), cursor)
+
+    def parts(self, volume: str, node: Node, cursor: int = 0) -> Iterator[Table]:
+        """All parts of a folder from `cursor` on; while one is used, the parser makes the next."""
+        table = self.table(volume, node, cursor)
+        while table.cursor is not None:
+            coming = self._ahead.submit(self.table, volume, node, table.cursor)
+            yield table
+            table = coming.result()
+        yield table
+
+    def tables(self, volume: str, nodes: Sequence[Node], count: int) -> list[Table | RecoveryError]:
+        """The first part of each of several folders, by one question: of small ones that is all of it."""
+        asked = [_pair(node) for node in nodes]
+        folders = self.parser.ask("tables", volume, [asked, count], list[Folder])
+        if len(folders) != len(asked):
+            raise Corrupt("other folders were told of than were asked for", volume)
+        made: list[Table | RecoveryError] = []
+        for folder in folders:
+            if folder.table is not None:
+                made.append(_checked(volume, folder.table, 0))
+            elif folder.problem is not None:
+                made.append(told(folder.problem))
+            else:
+                raise Corrupt("a folder was told of without a word", volume)
+        return made
 
     def entries(self, volume: str, node: Node, cursor: int = 0, count: int = MOST_ENTRIES) -> Listing:
         return unpack(self.table(volume, node, cursor, count))
 
     def folder(self, volume: str, node: Node) -> Iterator[Entry]:
         """All entries, a part at a time."""
-        cursor: int | None = 0
-        while cursor is not None:
-            listing = self.entries(volume, node, cursor)
-            yield from listing.entries
-            cursor = listing.cursor
+        for table in self.parts(volume, node):
+            yield from unpack(table).entries
 
     def scan(self, volume: str, cursor: int = 0, count: int = MOST_ENTRIES) -> Scan | None:
         """A part of all nodes in their order on disk; None for a file system that is walked through instead."""
@@ -234,6 +254,16 @@ class Session:
             if stream.name == name:
                 return stream.size
         raise NodeNotFound("a file has no such stream", shown(name))
+
+
+def _checked(volume: str, table: Table, cursor: int) -> Table:
+    """Corrupt when it is none."""
+    table.columns()
+    if any(b"/" in name or name in (b"", b".", b"..") for name in table.names):
+        raise Corrupt("a listing has a name that none can have", volume)
+    if table.cursor is not None and table.cursor <= cursor:
+        raise Corrupt("a listing does not get on", f"{volume}: {cursor}")
+    return table
 
 
 def _pair(node: Node) -> tuple[int, int]:

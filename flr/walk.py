@@ -30,6 +30,8 @@ class Part(NamedTuple):
     first: bool
 
 
+AT_ONCE, SMALL = 16, 256
+"""Folders that are asked for by one question, and how many entries of each: a small folder costs hardly more than its entries."""
 Problem = Callable[[bytes, RecoveryError], None]
 """Told the path and what is wrong."""
 
@@ -38,18 +40,20 @@ def walk(session: Session, volume: str, start: Attributes, path: bytes, problem:
     """All folders from `start` on, which is one and stands at `path`; what is within a folder comes before its neighbours."""
     seen = {start.number}
     todo: list[tuple[bytes, Attributes, int]] = [(path.rstrip(b"/") + b"/", start, 0)]
+    known: dict[int, Table | RecoveryError] = {}
     left = MOST
     while todo and left > 0:
         above, folder, depth = todo.pop()
-        below: list[tuple[bytes, Attributes, int]] = []
-        cursor: int | None = 0
-        first = True
-        while cursor is not None and left > 0:
+        if folder.number not in known:
+            asked = [folder, *(near for _, near, _ in todo[:-AT_ONCE:-1] if near.number not in known)]
             try:
-                table = session.table(volume, folder.node, cursor)
-            except RecoveryError as error:
-                problem(above, error)
-                table = Table([], b"", {}, None)
+                answers = session.tables(volume, [one.node for one in asked], SMALL)
+            except RecoveryError:  # not of one folder: perhaps the parser died of one of them
+                asked, answers = [folder], [_alone(session, volume, folder)]
+            known.update(zip((one.number for one in asked), answers, strict=True))
+        below: list[tuple[bytes, Attributes, int]] = []
+        first = True
+        for table in _parts(session, volume, folder, known.pop(folder.number), above, problem):
             yield Part(folder, above, table, first)
             first = False
             left -= len(table.names)
@@ -61,10 +65,35 @@ def walk(session: Session, volume: str, start: Attributes, path: bytes, problem:
                 else:
                     seen.add(inside.number)
                     below.append((above + name + b"/", inside, depth + 1))
-            cursor = table.cursor
+            if left <= 0:
+                break
         todo.extend(reversed(below))
     if left <= 0:
         problem(path, RecoveryError("there are more entries than a walk goes through", MOST))
+
+
+def _alone(session: Session, volume: str, folder: Attributes) -> Table | RecoveryError:
+    """The folder by itself, after a question for several failed."""
+    try:
+        return session.table(volume, folder.node, 0, SMALL)
+    except RecoveryError as error:
+        return error
+
+
+def _parts(
+    session: Session, volume: str, folder: Attributes, table: Table | RecoveryError, path: bytes, problem: Problem
+) -> Iterator[Table]:
+    """All of a folder whose first part is known; what cannot be read is told, and at least one part comes."""
+    if isinstance(table, RecoveryError):
+        problem(path, table)
+        yield Table([], b"", {}, None)
+        return
+    yield table
+    if table.cursor is not None:
+        try:
+            yield from session.parts(volume, folder.node, table.cursor)
+        except RecoveryError as error:
+            problem(path, error)
 
 
 def _folders(table: Table) -> list[tuple[bytes, Attributes]]:

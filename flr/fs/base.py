@@ -20,7 +20,7 @@ import msgspec
 from flr.blocks import Extent, Literal, Segment, Volume, joined, read_segments
 from flr.errors import WrongKind
 
-MOST_ENTRIES = 4096
+MOST_ENTRIES = 16384
 """Of one answer of `entries`."""
 MOST_SEGMENTS = 4096
 """Of one answer of `runs` or `map`, about."""

@@ -8,6 +8,7 @@ can say of files; what they cannot hold is None.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,11 @@ ROW = np.dtype(
         ("device", "<u8"), ("flags", "<u4"), ("known", "u1"),
     ]
 )  # fmt: skip
+RECORD = struct.Struct("<QIIIIIQQQQQQQIB")
+"""The same, one at a time."""
+FEW = 64
+"""Records for which operations on arrays cost more than they save."""
+_NOTHING = (0,) * 12
 OPTIONAL = ("owner", "group", "allocated", "modified", "changed", "accessed", "created")
 """Bit k of `known`: the record has the k-th of these."""
 ALL_KNOWN = (1 << len(OPTIONAL)) - 1
@@ -54,29 +60,38 @@ class Table(msgspec.Struct, array_like=True):
 
 def pack(listing: Listing) -> Table:
     """Of a reader that makes one entry after the other."""
-    rows = np.zeros(len(listing.entries), ROW)
+    made: list[bytes] = []
     problems: dict[int, str] = {}
     for k, entry in enumerate(listing.entries):
-        a = entry.attributes
-        if a is None:
-            rows[k]["number"], rows[k]["mode"] = entry.number, entry.kind
+        if entry.attributes is None:
+            made.append(RECORD.pack(entry.number, 0, entry.kind, *_NOTHING))
             problems[k] = entry.problem or "it cannot be read"
-            continue
+        else:
+            made.append(record(entry.attributes))
+    return Table([entry.name for entry in listing.entries], b"".join(made), problems, listing.cursor)
+
+
+def record(a: Attributes) -> bytes:
+    """One row."""
+    try:
+        return RECORD.pack(
+            a.number, a.generation, a.mode, a.links, a.owner, a.group, a.size, a.allocated,
+            a.modified - FIRST, a.changed - FIRST, a.accessed - FIRST, a.created - FIRST,  # type: ignore[operator]
+            a.device, a.flags, ALL_KNOWN,
+        )  # fmt: skip
+    except (TypeError, struct.error):  # something is None, or a time that a record cannot hold
         known = 0
-        values: list[Any] = [a.number, a.generation, a.mode, a.links]
-        for bit, name in enumerate(OPTIONAL[:2]):
-            value = getattr(a, name)
-            known |= (value is not None) << bit
-            values.append(value or 0)
-        values.append(a.size)
-        for bit, name in enumerate(OPTIONAL[2:], 2):
+        values: list[int] = []
+        for bit, name in enumerate(OPTIONAL):
             value = getattr(a, name)
             if value is not None and name in TIMES:
                 value = value - FIRST if 0 <= value - FIRST < 1 << 64 else None
             known |= (value is not None) << bit
             values.append(value or 0)
-        rows[k] = (*values, a.device, a.flags, known)
-    return Table([entry.name for entry in listing.entries], rows.tobytes(), problems, listing.cursor)
+        owner, group, allocated, *times = values
+        return RECORD.pack(
+            a.number, a.generation, a.mode, a.links, owner, group, a.size, allocated, *times, a.device, a.flags, known
+        )
 
 
 def unpack(table: Table) -> Listing:
@@ -95,16 +110,26 @@ def unpack(table: Table) -> Listing:
 
 def attributes(rows: Rows) -> list[Attributes]:
     """Of every record, also of those with a problem."""
-    columns: list[Iterable[Any]] = []
-    for name in ROW.names[:-1]:  # type: ignore[index]
-        values = rows[name].tolist()
-        if name in TIMES:
-            values = [value + FIRST for value in values]
-        columns.append(values)
-    found = list(map(Attributes, *columns))
-    known = rows["known"]
-    for k in np.flatnonzero(known != ALL_KNOWN).tolist():
-        for bit, name in enumerate(OPTIONAL):
-            if not known[k] >> bit & 1:
-                setattr(found[k], name, None)
+    if len(rows) <= FEW:
+        found = []
+        for row in RECORD.iter_unpack(rows.tobytes()):
+            number, generation, mode, links, owner, group, size, allocated, modified, changed, accessed, created = row[
+                :12
+            ]
+            times = modified + FIRST, changed + FIRST, accessed + FIRST, created + FIRST
+            made = Attributes(number, generation, mode, links, owner, group, size, allocated, *times, row[12], row[13])
+            found.append(made)
+    else:
+        columns: list[Iterable[Any]] = []
+        for name in ROW.names[:-1]:  # type: ignore[index]
+            values = rows[name].tolist()
+            if name in TIMES:
+                values = [value + FIRST for value in values]
+            columns.append(values)
+        found = list(map(Attributes, *columns))
+    for k, known in enumerate(rows["known"].tolist()):
+        if known != ALL_KNOWN:
+            for bit, name in enumerate(OPTIONAL):
+                if not known >> bit & 1:
+                    setattr(found[k], name, None)
     return found

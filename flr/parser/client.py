@@ -134,8 +134,7 @@ class Parser:
                 elif isinstance(answer, Failed):
                     if answer.kind == "DiskUnread" and trouble is not None:
                         raise trouble
-                    found = _ERRORS.get(answer.kind, ParserFault)
-                    raise found(*(text[:LONGEST_TEXT] for text in (answer.what, answer.value, answer.hint)))
+                    raise told(answer)
                 else:
                     raise ValueError("it greets again")
         except (ValueError, msgspec.MsgspecError) as error:
@@ -214,6 +213,12 @@ class Parser:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def told(failed: Failed) -> RecoveryError:
+    """The error that the parser tells of; of a kind that it may know, and no longer than errors are."""
+    kind = _ERRORS.get(failed.kind, ParserFault)
+    return kind(*(text[:LONGEST_TEXT] for text in (failed.what, failed.value, failed.hint)))
 
 
 def _reason(code: int) -> str:

@@ -25,7 +25,7 @@ from flr.fs.base import FileSystem, Node, Scan
 from flr.fs.open import open_file_system
 from flr.fs.table import Table, pack
 from flr.parser import sandbox
-from flr.parser.protocol import MOST_NEEDED, MOST_RANGES, OUT_OF_MEMORY, Ask, Done, Failed, Need, Peer, Ready
+from flr.parser.protocol import MOST_NEEDED, MOST_RANGES, OUT_OF_MEMORY, Ask, Done, Failed, Folder, Need, Peer, Ready
 from flr.volumes.find import Found, find
 
 BLOCK = 256 << 10
@@ -145,6 +145,7 @@ class Parser:
             "look": self._look,
             "open": self._about,
             "table": self._table,
+            "tables": self._tables,
             "find": self._find,
             "attributes": lambda volume, *node: self._fs(volume).attributes(Node(*node)),
             "map": lambda volume, node, *rest: self._fs(volume).map(Node(*node), *rest),
@@ -186,6 +187,15 @@ class Parser:
         found: Table = table(Node(*node), cursor, count) if table else pack(fs.entries(Node(*node), cursor, count))
         return found
 
+    def _tables(self, volume: str, nodes: list[tuple[int, int]], count: int) -> list[Folder]:
+        made = []
+        for node in nodes:
+            try:
+                made.append(Folder(self._table(volume, node, 0, count), None))
+            except RecoveryError as error:
+                made.append(Folder(None, _failed(error)))
+        return made
+
     def _scan(self, volume: str, cursor: int, count: int) -> list[Scan]:
         scan = self._fs(volume).scan(cursor, count)
         return [] if scan is None else [scan]
@@ -216,7 +226,7 @@ def serve(peer: Peer) -> None:
         try:
             answer = Done(msgspec.Raw(msgspec.msgpack.encode(parser.answer(asks.decode(frame)))))
         except RecoveryError as error:
-            answer = Failed(error.type, error.what, error.value, error.hint)
+            answer = _failed(error)
         except (EOFError, OSError, MemoryError):
             raise
         except DiskUnread:
@@ -224,6 +234,10 @@ def serve(peer: Peer) -> None:
         except Exception as error:
             answer = Failed("ParserFault", "the parser met something that it does not know", _where(error), "")
         peer.send(msgspec.msgpack.encode(answer))
+
+
+def _failed(error: RecoveryError) -> Failed:
+    return Failed(error.type, error.what, error.value, error.hint)
 
 
 def _where(error: BaseException) -> str:

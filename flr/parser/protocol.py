@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from flr.errors import RecoveryError
+from flr.fs.table import Table
 
 LARGEST = 64 << 20
 """Bytes of one frame; a parser that says more is not believed."""
@@ -59,6 +60,13 @@ class Failed(msgspec.Struct, array_like=True, tag="f"):
     what: str
     value: str
     hint: str
+
+
+class Folder(msgspec.Struct, array_like=True):
+    """The first part of one of several folders, or why it cannot be had."""
+
+    table: Table | None
+    problem: Failed | None
 
 
 class Need(msgspec.Struct, array_like=True, tag="n"):

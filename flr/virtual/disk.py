@@ -48,7 +48,7 @@ class VirtualDisk:
         self.sector_size = blocks.sector_size
         self._blocks = blocks
         self._fetcher = fetcher
-        self._cache = fetcher.cache
+        self.cache = fetcher.cache
 
     def pread(self, offset: int, length: int, *, metadata: bool = False) -> bytes:
         """Exactly so many bytes; SourceError outside of the disk."""
@@ -66,7 +66,7 @@ class VirtualDisk:
         """These will be read soon. Errors are left to the read; what lies outside of the disk is passed over."""
         inside = [(o, n) for o, n in ranges if o >= 0 and n > 0 and o + n <= self.size]
         numbers = sorted(_blocks_of(inside))
-        most = self._cache.limits[metadata] // BLOCK_SIZE // 2
+        most = self.cache.limits[metadata] // BLOCK_SIZE // 2
         try:
             self._send(numbers[:most], metadata)
         except Exception:  # noqa: S110 - a hint; the read that needs the bytes says what is wrong
@@ -79,16 +79,16 @@ class VirtualDisk:
 
     def _send(self, numbers: list[int], metadata: bool) -> tuple[dict[int, bytes], dict[int, Future[bytes]]]:
         """Blocks that are here, and those on their way: whatever was neither is sent for."""
-        here, coming, mine = self._cache.claim((self.number, number) for number in numbers)
+        here, coming, mine = self.cache.claim((self.number, number) for number in numbers)
         if mine:
             wanted = [number for _, number in mine]
             try:
                 requests, zeros = self._blocks.plan(wanted)
             except BaseException as error:
-                self._cache.failed(mine, error)
+                self.cache.failed(mine, error)
                 raise
             for number in zeros:
-                self._cache.arrived((self.number, number), _ZEROS, metadata, keep=False)
+                self.cache.arrived((self.number, number), _ZEROS, metadata, keep=False)
             for request, brings in requests:
                 self._fetcher.crew.submit(self._fetch, request, brings, metadata)
         return {number: data for (_, number), data in here.items()}, {n: future for (_, n), future in coming.items()}
@@ -98,11 +98,11 @@ class VirtualDisk:
         try:
             for number, data in self._blocks.fetch(request):
                 missing.discard(number)
-                self._cache.arrived((self.number, number), data, metadata)
+                self.cache.arrived((self.number, number), data, metadata)
             if missing:
                 raise SourceError("a request brought less than was asked for", f"blocks {sorted(missing)}")
         except BaseException as error:
-            self._cache.failed([(self.number, number) for number in missing], error)
+            self.cache.failed([(self.number, number) for number in missing], error)
 
 
 def _blocks_of(ranges: Iterable[tuple[int, int]]) -> set[int]:

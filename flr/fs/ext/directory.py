@@ -18,6 +18,11 @@ TYPES: tuple[int, ...] = (
 )  # fmt: skip
 
 
+def type_of(kind: int) -> int:
+    """As `Entry.kind`, of what an entry says of itself."""
+    return TYPES[kind] if kind < len(TYPES) else 0
+
+
 class Names(NamedTuple):
     """Of each entry: its name, its inode, its type as in `Entry`, and the position behind it."""
 

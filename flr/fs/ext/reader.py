@@ -23,6 +23,7 @@ from flr.fs.base import (
     MOST_SEGMENTS,
     About,
     Attributes,
+    Entry,
     FileSystem,
     Listing,
     Node,
@@ -34,7 +35,7 @@ from flr.fs.ext.checksum import crc32c
 from flr.fs.ext.inode import EA_INODE, ENCRYPTED, HAS_EXTENTS, INDEXED, INLINE, Inode, attributes, checksum_right
 from flr.fs.ext.mapping import Mapping, Span, Stopped
 from flr.fs.ext.superblock import FILETYPE, ROOT, Groups, read_superblock
-from flr.fs.table import ROW, Rows, Table, unpack
+from flr.fs.table import FEW, ROW, Rows, Table, pack, unpack
 
 INODES_KEPT = 64
 SHORTEST = 24
@@ -159,13 +160,29 @@ class Ext(FileSystem):
         read = self._inline_names if inode.flags & INLINE else self._names
         after = read(inode, own.size, cursor, count, found)
         names = self._fitting(inode, found)
+        if len(names) <= FEW:
+            return pack(Listing(self._few(names, found), after))
         rows, problems = self._many(found.inodes)
         for place in problems:
-            kind = found.kinds[place]
             rows[place] = np.zeros(1, ROW)[0]
             rows[place]["number"] = found.inodes[place]
-            rows[place]["mode"] = directory.TYPES[kind] if kind < len(directory.TYPES) else 0
+            rows[place]["mode"] = directory.type_of(found.kinds[place])
         return Table(names, rows.tobytes(), problems, after)
+
+    def _few(self, names: list[bytes], found: directory.Names) -> list[Entry]:
+        """As `_many`, one by one."""
+        s = self.super
+        made: list[Entry] = []
+        for name, number, kind in zip(names, found.inodes, found.kinds, strict=True):
+            try:
+                raw = self.volume.pread(self._place(number), s.inode_size)
+                entry = Entry(name, number, attributes(s, number, raw))
+                if not checksum_right(s, number, raw):
+                    self.warn(f"inode {number} has a wrong checksum")
+            except RecoveryError as error:
+                entry = Entry(name, number, None, directory.type_of(kind), f"its inode cannot be read: {error}")
+            made.append(entry)
+        return made
 
     def _fitting(self, inode: Inode, found: directory.Names) -> list[bytes]:
         """The names as they are shown; entries whose name is none are taken out of `found`."""
