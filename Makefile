@@ -26,6 +26,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet 
 LOCKED := $(PIP_INSTALL) --require-hashes --no-build-isolation
 EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
+# What guests' disks are made with, for the tests of file-level recovery. The rare ones are not in every distribution.
+GUESTS := acl attr btrfs-progs cryptsetup-bin dosfstools exfatprogs f2fs-tools fdisk fuse3 gdisk lvm2 mdadm mtools ntfs-3g \
+	squashfs-tools tar thin-provisioning-tools xfsprogs
+RARE := exfat-fuse user-mode-linux wimtools
+
 PYTEST := $(BIN)/python -m pytest
 QUICK := not soak and not kill and not bench and not slow and not boot
 
@@ -52,7 +57,8 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml $(LOCKS)/build.txt $(LOCKS)/runti
 $(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
 	@headers=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	test -e "$$headers/Python.h" && dev= || dev=python3-dev; \
-	$(APT) gcc pkg-config libsystemd-dev e2fsprogs iproute2 libsecret-1-0 openssl qemu-utils zstd $$dev
+	$(APT) gcc pkg-config libsystemd-dev e2fsprogs iproute2 libsecret-1-0 openssl qemu-utils zstd $$dev $(GUESTS)
+	@$(APT) $(RARE) || echo "setup: some of '$(RARE)' cannot be had here; the tests that need them are skipped and say so"
 	$(LOCKED) -r $(LOCKS)/dev.txt
 	@touch $@
 
@@ -87,6 +93,7 @@ bench: setup
 	@$(APT) zstd e2fsprogs restic borgbackup nginx-light curl openssl
 	$(BIN)/python benchmarks/disk_path.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/page_blob.py
+	$(BIN)/python benchmarks/files.py
 	$(PYTEST) -m bench -s $(PYTEST_ARGS)
 
 # Against a real account, which DATA_MOVER_SMOKE_CONTAINER names: see tests/azure/smoke.py.

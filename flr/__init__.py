@@ -1,7 +1,8 @@
-"""File-level recovery: the browser over one restore point's disks.
+"""File-level recovery: files out of a restore point's disks, or of images, without restoring them.
 
-What it is: a virtual disk over a restore point, readers for partitions, volumes and file systems in user space, and
-the web application through which people look into that disk and take files out of it.
-What it is not: it never mounts or executes anything that came from a guest, and it writes nothing to a repository.
+What it is: virtual disks over restore points (`virtual`), readers for partitions, arrays and groups (`volumes`) and for file systems
+(`fs`) in user space, the process that they run in (`parser`), and what is done with what they tell: `session`, `walk`, `catalogue`,
+`archive`, `difference`.
+What it is not: it never mounts or executes anything that came from a guest, and it writes nothing to a repository but a hold.
 Imports point one way, agent -> flr -> mover: flr may import mover, never agent; a check in CI fails otherwise.
 """
