@@ -1,6 +1,6 @@
 """File-level recovery: files out of a restore point's disks, or of images, without restoring them.
 
-What it is: virtual disks over restore points (`virtual`), readers for partitions, arrays and groups (`volumes`) and for file systems
+What it is: virtual disks over restore points (`virtual`), readers for partitions, arrays, groups (`volumes`) and file systems
 (`fs`) in user space, the process that they run in (`parser`), and what is done with what they tell: `session`, `walk`, `catalogue`,
 `archive`, `difference`.
 What it is not: it never mounts or executes anything that came from a guest, and it writes nothing to a repository but a hold.
