@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 from flr.blocks import Extent, Volume
 from flr.errors import Corrupt, NodeNotFound, OutOfBounds, RecoveryError
@@ -65,26 +66,29 @@ class Mft:
 
     def _whole_table(self, first: Record) -> Content:
         """A table in many pieces is told of by records that stand in its earlier pieces: each is read when it can be."""
-        what = "the MFT"
         parts = first.find(DATA)
         if not parts or parts[0].resident:
             raise Corrupt("the MFT has no data", "record 0")
-        clusters = self._geometry.clusters
-        table = content.gather(parts, clusters, what)
+        table = self._table = self._as_far_as(parts)
         for number in self._continuations(first):
-            self._table = table
             try:
-                more = self._parsed(number).find(DATA)
-                table = content.gather(parts + more, clusters, what)
+                parts += self._parsed(number).find(DATA)
+                table = self._table = self._as_far_as(parts)
             except RecoveryError as problem:
-                self._warn(
-                    f"a part of the MFT cannot be found, some files are missing: {problem.what}: {problem.value}"
-                )
-                continue
-            parts += more
-        # What the table says of its size beyond what it has is of no use.
-        table.initialized = min(table.initialized, table.mapped * self._geometry.cluster)
+                self._warn(f"a part of the MFT cannot be read: {problem.what}: {problem.value}")
+        mapped = table.mapped * self._geometry.cluster
+        if mapped < table.initialized:
+            self._warn(f"the MFT is not whole, files are missing: {mapped} bytes of {table.initialized} are found")
+            table.initialized = mapped
         return table
+
+    def _as_far_as(self, parts: list[Attribute]) -> Content:
+        """The table by those of its parts that follow one upon the other."""
+        ordered = sorted(parts, key=lambda part: part.first)
+        until = next(
+            (i for i, (one, two) in enumerate(pairwise(ordered), 1) if two.first != one.last + 1), len(ordered)
+        )
+        return content.gather(ordered[:until], self._geometry.clusters, "the MFT")
 
     # -- records
 

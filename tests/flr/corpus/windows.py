@@ -268,6 +268,32 @@ def ntfs_of_many(count: int) -> Made:
     return ntfs("many", 400 * MIB, fill, count)
 
 
+def ntfs_in_pieces() -> Made:
+    """A full volume of small clusters whose MFT grew into the gaps between files: in so many pieces that it needs continuations."""
+
+    def fill(place: Path) -> None:
+        count = 0
+        for name, size, most in (("fill", 1500, 1 << 20), ("tiny", 5, 1 << 20)):
+            os.mkdir(place / name)
+            made = 0
+            try:
+                while made < most:
+                    (place / name / f"{made:06d}").write_bytes(b"%d " % made * (size // 5))
+                    made += 1
+            except OSError:
+                pass  # it is full
+            if not count:
+                for i in range(0, made, 2):
+                    os.unlink(place / name / f"{i:06d}")
+                os.sync()
+            count += made
+        for name in ("fill", "tiny"):  # a file that could not be made whole
+            last = max((place / name).iterdir())
+            last.unlink()
+
+    return ntfs("pieces", 12 * MIB, fill, "", ("-c", "512"))
+
+
 def ntfs_plain() -> Made:
     """A few files, to be damaged by tests: contents of each kind, names to be changed, the file of a sleeping Windows."""
 
@@ -284,6 +310,9 @@ def ntfs_plain() -> Made:
         filler.cases()
         filler.points()
         filler.compressed()
+        path = filler.path("packed", "with-a-packed-stream")
+        filler.write(path, b"p")
+        os.setxattr(path, "user.packed", b"stream of text, " * 4000)
         filler.write(filler.path("linked"), b"linked")
         os.mkdir(filler.path("links"))
         for i in range(300):

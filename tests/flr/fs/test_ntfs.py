@@ -116,6 +116,30 @@ def check_own(fs: Ntfs, own: dict[bytes, dict[bytes, bytes]]) -> None:
     assert securities > 30
 
 
+def test_an_mft_in_many_pieces_is_whole() -> None:
+    made = windows.ntfs_in_pieces()
+    fs = opened(made, Told)
+    first = fs.mft._parsed(0)
+    assert fs.mft._continuations(first)
+    assert len(fs.mft._table.spans) > 100
+    told = truth.told(fs)
+    for fact in made.truth.values():
+        fact.xattrs = {}
+    assert not truth.differences(made.truth, told, frozenset({"owner", "group", "mode"}))
+    assert len(told) > 3000
+    assert not fs.warnings
+
+
+def test_a_compressed_stream_beside_the_content() -> None:
+    made = windows.ntfs_plain()
+    fs = opened(made)
+    a = find(fs, "packed/with-a-packed-stream")
+    (stream,) = fs.streams(a.node)
+    runs = fs.runs(a.node, 0, stream.size, b"packed")
+    assert Literal in {type(run) for run in runs}
+    assert content(fs, a.node, stream.size, b"packed") == b"stream of text, " * 4000
+
+
 def test_about_a_volume() -> None:
     made = windows.ntfs_whole("whole")
     fs = opened(made)

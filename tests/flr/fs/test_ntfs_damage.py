@@ -145,6 +145,20 @@ def test_attributes_that_do_not_fit_are_an_error_of_their_record() -> None:
         assert problem in listed(fs, fs.root())[name.encode()].problem
 
 
+def test_an_mft_that_lost_a_part_has_the_others() -> None:
+    volume = Changed(Image(windows.ntfs_in_pieces().image))
+    sound = Ntfs(volume)
+    whole = sound.mft.count
+    parts = sound.mft._continuations(sound.mft._parsed(0))
+    holders = [number for number in parts if sound.mft._parsed(number).find(record.DATA)]
+    volume.put(place(sound, holders[0]), b"BAAD")
+    fs = Ntfs(volume)
+    assert 100 < fs.mft.count < whole
+    assert any("the MFT is not whole" in warning for warning in fs.warnings)
+    assert sum(entry.attributes is not None for entry in listed(fs, find(fs, "tiny").node).values()) > 20
+    everything(fs)
+
+
 def test_a_hard_link_of_many_names_survives_the_loss_of_a_part() -> None:
     volume = plain()
     sound = Ntfs(volume)
