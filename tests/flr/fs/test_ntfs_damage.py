@@ -300,6 +300,27 @@ def test_a_folder_whose_index_is_made_up() -> None:
     assert b"many" in listed(fs, fs.root())
 
 
+def test_a_folder_is_looked_at_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = Ntfs(plain())
+    node = find(sound, "many").node
+    whole = listed(sound, node)
+    monkeypatch.setattr(index, "BLOCKS_A_CALL", 2)
+    assert listed(Ntfs(plain()), node) == whole
+    monkeypatch.setattr(index, "MOST_BLOCKS", 3)
+    fs = Ntfs(plain())
+    assert len(listed(fs, node)) < len(whole)
+    assert any("the first 3 are read" in warning for warning in fs.warnings)
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flr.fs.ntfs.reader.KEPT", 1)
+    monkeypatch.setattr("flr.fs.ntfs.mft.KEPT", 1)
+    monkeypatch.setattr("flr.fs.ntfs.mft.GAP", 0)
+    fs = Ntfs(plain())
+    everything(fs)
+    assert len(fs._indexes) == len(fs._contents) == len(fs.mft._kept) == 1
+
+
 def test_a_folder_that_contains_itself_ends() -> None:
     """Its entry in the root leads back to the root: a walk that knows nodes enters it once."""
     volume = plain()
