@@ -17,6 +17,7 @@ SIZE = 32
 MOST_FAT, MOST_EXFAT = 2 << 20, 256 << 20
 """Bytes of a folder, by the specifications."""
 READ_ONLY, HIDDEN, SYSTEM, LABEL, FOLDER, ARCHIVE, LONG = 1, 2, 4, 8, 16, 32, 15
+RESERVED = 0xC0
 LONGEST_SET = 21
 """Entries of one file: 20 of a long name, and itself; exFAT has at most 19."""
 SECOND = 10**9
@@ -126,12 +127,14 @@ def short_item(raw: bytes, name: bytes, offset: int, wide: bool) -> Item:
 
 
 class Parsed(NamedTuple):
-    """`rest` is where a file's entries begin that go on beyond what was parsed; `ended`: the folder has no more."""
+    """`rest` is where a file's entries begin that go on beyond what was parsed; `ended`: the folder has no more; `odd` counts what
+    cannot be an entry."""
 
     items: list[Item]
     rest: int
     ended: bool
     label: bytes
+    odd: int = 0
 
 
 def parse_fat(data: bytes, base: int, wide: bool) -> Parsed:
@@ -139,11 +142,11 @@ def parse_fat(data: bytes, base: int, wide: bool) -> Parsed:
     items: list[Item] = []
     label = b""
     parts: list[bytes] = []
-    begins = wanted = check = 0
+    begins = wanted = check = odd = 0
     for at in range(0, len(data) - SIZE + 1, SIZE):
         first, attributes = data[at], data[at + 11]
         if first == 0:
-            return Parsed(items, base + at, True, label)
+            return Parsed(items, base + at, True, label, odd)
         if first == 0xE5:
             parts = []
             continue
@@ -157,14 +160,16 @@ def parse_fat(data: bytes, base: int, wide: bool) -> Parsed:
                 parts = []
             continue
         raw = data[at : at + SIZE]
-        if attributes & LABEL:
+        if attributes & RESERVED or (min(raw[:11]) < 0x20 and not (first == 5 and min(raw[1:11]) >= 0x20)):
+            odd += 1
+        elif attributes & LABEL:
             label = label or raw[:11]
         elif raw[:2] not in (b". ", b".."):
             whole = len(parts) == wanted and parts and check == checksum(raw[:11])
             name = text(_until_zero(b"".join(reversed(parts)))) if whole else b""
             items.append(short_item(raw, name or short_name(raw), base + at, wide))
         parts = []
-    return Parsed(items, base + (begins if parts else len(data) // SIZE * SIZE), False, label)
+    return Parsed(items, base + (begins if parts else len(data) // SIZE * SIZE), False, label, odd)
 
 
 def _until_zero(units: bytes) -> bytes:

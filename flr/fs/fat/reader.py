@@ -23,6 +23,8 @@ from flr.fs.fat.directory import Item
 
 ROOT = Node(0, 0)
 NOT_STORED = (Hole, Literal)
+DOT = b".          "
+"""The name of a FAT folder's first entry."""
 READ_AT_ONCE = 64 << 10
 """Bytes of a folder; more than the entries of one file can take."""
 AHEAD = 1 << 20
@@ -272,6 +274,10 @@ class Fat(FileSystem):
                 break
             data = self._read(content, after, READ_AT_ONCE)
             parsed = parse(data, after)
+            if parsed.odd:
+                if after == 0 and node != ROOT and not data.startswith(DOT):
+                    raise Corrupt("this folder's place holds something else", f"entry {node.number}")
+                self.warn(f"entry {node.number} is a folder with {parsed.odd} entries that are none; they are left out")
             items += parsed.items
             more = not parsed.ended and parsed.rest > after and parsed.rest < content.mapped
             after = parsed.rest if more else None

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from flr.errors import RecoveryError
 from flr.fs.base import Attributes, FileSystem, Node
 
-MOST_ENTRIES = 20_000
-"""A volume of a few dozen megabytes that is changed in a few bytes must not become one of endless folders."""
+MOST_ENTRIES = 100_000
+"""A volume of a few dozen megabytes that is changed in a few bytes must not become one of endless folders. A FAT folder whose chain
+goes on in a text file has up to 65,536 entries that look like some."""
 LONGEST_MESSAGE = 800
 
 

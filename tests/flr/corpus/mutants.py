@@ -28,7 +28,7 @@ from tests.flr.corpus.image import Changed, Image
 Field = tuple[int, int]
 """The byte of the volume, and how many."""
 KINDS = {"ntfs": Ntfs, "fat": Fat}
-STUCK = 20
+STUCK = 60
 """Seconds without an answer; a sound image takes a tenth of one."""
 MEMORY = 2 << 30
 RECORD_HEAD = ((4, 2), (6, 2), (16, 2), (18, 2), (20, 2), (22, 2), (24, 4), (32, 8))

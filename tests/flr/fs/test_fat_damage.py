@@ -291,6 +291,21 @@ def test_names_that_none_can_have_are_shown() -> None:
     everything(fs)
 
 
+def test_a_folder_that_leads_into_a_file_is_no_folder_and_odd_entries_are_left_out() -> None:
+    volume, sound = opened("fat16")
+    folder, file, many = (find(sound, name) for name in ("tree", "big.bin", "many"))
+    volume.put(folder.number * 32 + 26, volume.pread(file.number * 32 + 26, 2))
+    before = len(listed(sound, many.node))
+    odd = sorted(entry.number for entry in listed(sound, many.node).values())[:2]
+    volume.put(odd[0] * 32 + 3, b"\x01")
+    volume.put(odd[1] * 32 + 11, b"\xa0")
+    fs = Fat(volume)
+    with pytest.raises(Corrupt, match="something else"):
+        fs.entries(find(fs, "tree").node)
+    assert len(listed(fs, many.node)) == before - 2
+    assert any("2 entries that are none" in warning for warning in fs.warnings)
+
+
 def test_exfat_entries_that_are_not_whole_are_listed_with_their_problem() -> None:
     volume, sound = opened("exfat")
     entries = listed(sound, find(sound, "names").node)
