@@ -33,6 +33,8 @@ BLOCKS_A_CALL = 64
 """That are looked at for one page, names or not."""
 ITEMS_KEPT = 8192
 CONTENTS_KEPT = 16
+PIECES_KEPT = 1 << 17
+"""Of all contents together, but for the last."""
 LARGEST_MAP = 4 << 20
 """Bytes of a table or bitmap that are read to know how much is used. Of a larger volume that is not told."""
 _SHOWN = (
@@ -220,7 +222,10 @@ class Fat(FileSystem):
         kept = self._contents.get(node.number)
         if kept is None:
             kept = self._contents[node.number] = self._find(node)
-            if len(self._contents) > CONTENTS_KEPT:
+            while len(self._contents) > 1 and (
+                len(self._contents) > CONTENTS_KEPT
+                or sum(len(one.pieces) for one in self._contents.values()) > PIECES_KEPT
+            ):
                 self._contents.popitem(last=False)
         return kept
 

@@ -21,13 +21,14 @@ from flr.fs.ntfs.content import Content
 from flr.fs.ntfs.record import BITMAP, DATA, LIST, NUMBER, Attribute, Record, parse
 
 KEPT = 256
-"""Records, whole ones."""
+"""Records, whole ones, of not too many attributes each."""
+MOST_KEPT_ATTRIBUTES = 1024
 AT_ONCE = 1 << 20
 """Bytes that are read in one piece."""
 GAP = 16 << 10
 """Bytes between two records that are read rather than skipped."""
-LARGEST_LIST = 1 << 20
-"""Of an attribute list; NTFS itself ends at 256 KiB."""
+LARGEST_LIST = 256 << 10
+"""Of an attribute list, by NTFS's own limit."""
 # type, length, name: characters, offset; first cluster, reference
 _LISTED = struct.Struct("<IHBBQQ")
 LISTED_HEAD = 26
@@ -106,9 +107,10 @@ class Mft:
         if not 0 <= number < self.count:
             raise NodeNotFound("there is no such record in the MFT", f"record {number} of {self.count}")
         record = self.whole(self._parsed(number))
-        self._kept[number] = record
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        if len(record.attributes) <= MOST_KEPT_ATTRIBUTES:
+            self._kept[number] = record
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
         return record
 
     def many(self, numbers: Iterable[int]) -> Found:

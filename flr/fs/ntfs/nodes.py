@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a record of the MFT says of its file: times, flags, sizes, names, what kind of thing it is.
 
-A listing asks this 100,000 times, so it is one pass over a record's attributes. NTFS has no POSIX owner and mode: files are 0644
-and folders 0755, without the write bits when they are read-only. Format: libyal's NTFS documentation, "$STANDARD_INFORMATION",
-"$FILE_NAME"; flags: [MS-FSCC] 2.6.
+A listing asks this 100,000 times, so it is one pass over a record's attributes. NTFS has no POSIX owner and mode: folders are 0755,
+files 0644 or, when they are read-only, 0444 (of a folder that bit says something else). Format: libyal's NTFS documentation,
+"$STANDARD_INFORMATION", "$FILE_NAME"; flags: [MS-FSCC] 2.6.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def attributes(record: Record, point: bytes, volume_size: int, clusters: int) ->
             size, allocated = attribute.size, attribute.allocated
     flags |= SHOWN[own & 0xFFF]
     if folder:
-        mode = stat.S_IFDIR | (0o555 if own & A_READ_ONLY else 0o755)
+        mode = stat.S_IFDIR | 0o755
     else:
         mode = stat.S_IFREG | (0o444 if own & A_READ_ONLY else 0o644)
         if data is not None:

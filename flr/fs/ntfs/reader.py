@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import stat
 from collections import OrderedDict
+from typing import NamedTuple
 
 from flr.blocks import Extent, Segment, Volume, joined
 from flr.errors import Corrupt, NodeNotFound, OutOfBounds, RecoveryError, Unsupported, WrongKind
@@ -62,6 +63,8 @@ LARGEST_FILE = 8 << 50
 DIRTY = 1
 KEPT = 16
 """Indexes of folders, and contents of files."""
+KEPT_SPANS = 1 << 17
+"""Of all contents together, but for the last."""
 HIBERNATION = "hiberfil.sys".encode("utf-16-le")
 FOLDER = 0x10000000
 """In the flags that an index entry repeats."""
@@ -69,6 +72,15 @@ OWNED: list[tuple[Node, bytes]] = [(Node(EXTEND, 0), b"")]
 ELSEWHERE_HINT = (
     "take the file from where it really is, or restore the whole disk and open it on a Windows that can fetch it"
 )
+
+
+class Described(NamedTuple):
+    """What a listing needs of a record. `long`: the folders in which it has a long name that a short one may stand beside; asked
+    only where there is a short one."""
+
+    in_use: bool
+    long: set[int] | None
+    attributes: Attributes
 
 
 class Ntfs(FileSystem):
@@ -232,39 +244,45 @@ class Ntfs(FileSystem):
         names, after = self._index(record).names(max(cursor, 0), max(1, min(count, MOST_ENTRIES)))
         if node.number == ROOT:
             names = [name for name in names if not (name.number < OWN and name.name in OWN_NAMES)]
-        found = self._described({name.number for name in names})
+        found = self._described(names)
         return Listing([made for name in names if (made := self._entry(node, name, found[name.number]))], after)
 
-    def _described(self, numbers: set[int]) -> dict[int, tuple[Record, Attributes] | RecoveryError]:
-        """Records of a page, whole, with what they say; or what is wrong with each."""
-        made: dict[int, tuple[Record, Attributes] | RecoveryError] = {}
-        for number, record in self.mft.many(numbers).items():
+    def _described(self, names: list[Indexed]) -> dict[int, Described | RecoveryError]:
+        """What the records of a page say, by their numbers, or what is wrong with each."""
+        made: dict[int, Described | RecoveryError] = {}
+        short = {name.number for name in names if name.space == nodes.DOS}
+        for number, record in self.mft.many(name.number for name in names).items():
             if isinstance(record, RecoveryError):
                 made[number] = record
                 continue
             try:
-                record = self.mft.whole(record)
-                made[number] = record, self._attributes(record)
+                whole = self.mft.whole(record)
+                in_use = bool(record.flags & IN_USE) and not record.base
+                long = (
+                    {name.parent for name in nodes.names(whole) if name.space == nodes.WIN32}
+                    if number in short
+                    else None
+                )
+                made[number] = Described(in_use, long, self._attributes(whole))
             except RecoveryError as problem:
                 made[number] = problem
         return made
 
-    def _entry(self, folder: Node, name: Indexed, found: tuple[Record, Attributes] | RecoveryError) -> Entry | None:
+    def _entry(self, folder: Node, name: Indexed, found: Described | RecoveryError) -> Entry | None:
         """None for a short name beside a long one, and for what is no name."""
-        record: Record | None = None
+        attributes: Attributes | None = None
+        problem = ""
         if isinstance(found, RecoveryError):
             problem = f"{found.what}: {found.value}"
+        elif not found.in_use:
+            problem = f"its record is not in use: record {name.number}"
+        elif found.attributes.generation != name.sequence:
+            problem = (
+                f"its record is another's now: record {name.number}: {found.attributes.generation}, not {name.sequence}"
+            )
         else:
-            record, attributes = found
-            problem = ""
-            if not record.flags & IN_USE or record.base:
-                problem = f"its record is not in use: record {name.number}"
-            elif record.sequence != name.sequence:
-                problem = f"its record is another's now: record {name.number}: {record.sequence}, not {name.sequence}"
-        if name.space == nodes.DOS and (
-            record is None
-            or any(own.space == nodes.WIN32 and own.parent == folder.number for own in nodes.names(record))
-        ):
+            attributes = found.attributes
+        if name.space == nodes.DOS and (isinstance(found, RecoveryError) or folder.number in (found.long or ())):
             return None
         text = reparse.text(name.name)
         shown = name_rules.fit(text)
@@ -276,9 +294,7 @@ class Ntfs(FileSystem):
             kind = stat.S_IFLNK
         else:
             kind = stat.S_IFDIR if name.attributes & FOLDER else stat.S_IFREG
-        if problem:
-            return Entry(shown, name.number, None, kind, problem)
-        return Entry(shown, name.number, attributes, kind)
+        return Entry(shown, name.number, attributes, kind, problem)
 
     def scan(self, cursor: int = 0, count: int = MOST_ENTRIES) -> Scan:
         first = max(cursor, OWN)
@@ -352,7 +368,9 @@ class Ntfs(FileSystem):
         self._refuse(attributes, point, found, what)
         kept = found, reparse.tag(point) == reparse.WOF
         self._contents[key] = kept
-        if len(self._contents) > KEPT:
+        while len(self._contents) > 1 and (
+            len(self._contents) > KEPT or sum(len(one.spans) for one, _ in self._contents.values()) > KEPT_SPANS
+        ):
             self._contents.popitem(last=False)
         return kept
 
