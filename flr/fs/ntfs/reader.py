@@ -18,7 +18,6 @@ from flr.fs import names as name_rules
 from flr.fs.base import (
     MOST_ENTRIES,
     MOST_SEGMENTS,
-    About,
     Attributes,
     Entry,
     FileSystem,
@@ -30,7 +29,7 @@ from flr.fs.base import (
     Stream,
     needs,
 )
-from flr.fs.ntfs import boot, content, log, nodes, packed, reparse
+from flr.fs.ntfs import boot, content, nodes, packed, reparse
 from flr.fs.ntfs.content import Content
 from flr.fs.ntfs.index import Index
 from flr.fs.ntfs.index import Name as Indexed
@@ -42,13 +41,12 @@ from flr.fs.ntfs.record import (
     ENCRYPTED,
     IN_USE,
     REPARSE,
-    VOLUME_INFORMATION,
-    VOLUME_NAME,
     Record,
 )
+from flr.fs.ntfs.state import State
 from flr.fs.overlay import Overlay
 
-LOG_FILE, VOLUME_FILE, ROOT, BITMAP_FILE, EXTEND, OWN = 2, 3, 5, 6, 11, 16
+ROOT, EXTEND, OWN = 5, 11, 16
 """Record numbers; below OWN they are NTFS's own."""
 OWN_NAMES = frozenset(
     name.encode("utf-16-le")
@@ -57,15 +55,11 @@ OWN_NAMES = frozenset(
         "$Quota",
     )
 )  # fmt: skip
-LARGEST_BITMAP = 4 << 20
-"""Bytes that are read to know how much is used: 128 GiB in clusters of 4 KiB. Of a larger volume that is not told."""
 LARGEST_FILE = 8 << 50
-DIRTY = 1
 KEPT = 16
 """Indexes of folders, and contents of files."""
 KEPT_SPANS = 1 << 17
 """Of all contents together, but for the last."""
-HIBERNATION = "hiberfil.sys".encode("utf-16-le")
 FOLDER = 0x10000000
 """In the flags that an index entry repeats."""
 OWNED: list[tuple[Node, bytes]] = [(Node(EXTEND, 0), b"")]
@@ -100,7 +94,8 @@ class Ntfs(FileSystem):
         self._indexes: OrderedDict[tuple[int, int], Index] = OrderedDict()
         self._contents: OrderedDict[tuple[int, int, bytes], tuple[Content, bool]] = OrderedDict()
         self._root = self.mft.record(ROOT)
-        self.about = self._look_around()
+        self.mft.many(range(OWN))
+        self.about = State(volume, self.geometry, self.mft, lambda: self._index(self._root), self.warn).about()
 
     def _with_sound_boot_sector(self) -> Volume:
         if not self.geometry.from_backup:
@@ -112,84 +107,6 @@ class Ntfs(FileSystem):
         whole = Overlay(self.volume, boot.SIZE)
         whole.put(0, copy)
         return whole
-
-    # -- about
-
-    def _look_around(self) -> About:
-        """What is not there or damaged of these is told as unknown: the files may be whole."""
-        g = self.geometry
-        self.mft.many(range(OWN))
-        about = About(
-            kind="ntfs", uuid=f"{g.serial:016X}", size=g.clusters * g.cluster, block_size=g.cluster, journal=log.UNKNOWN
-        )
-        try:
-            record = self.mft.record(VOLUME_FILE)
-            for attribute in record.find(VOLUME_NAME):
-                about.label = reparse.text(attribute.value[: len(attribute.value) & ~1]).decode("utf-8", "replace")
-            for attribute in record.find(VOLUME_INFORMATION):
-                if len(attribute.value) >= 12:
-                    about.version = f"{attribute.value[8]}.{attribute.value[9]}"
-                    if attribute.value[10] & DIRTY:
-                        self.warn("the volume is marked dirty: Windows would check it at its next start")
-        except RecoveryError as problem:
-            self._not_told("the volume's name", problem)
-        try:
-            about.journal = log.state(self._head(LOG_FILE, 128 << 10))
-        except RecoveryError as problem:
-            self._not_told("the log", problem)
-        if about.journal != log.CLEAN:
-            self.warn(f"the log is {about.journal}")
-        try:
-            about.used = self._used()
-        except RecoveryError as problem:
-            self._not_told("how much is used", problem)
-        try:
-            self._look_for_hibernation()
-        except RecoveryError as problem:
-            self._not_told("whether Windows hibernates", problem)
-        return about
-
-    def _not_told(self, what: str, problem: RecoveryError) -> None:
-        self.warn(f"{what} is unknown: {problem.what}: {problem.value}")
-
-    def _head(self, number: int, most: int) -> bytes:
-        """The first bytes of a file of NTFS's own, or of another that is not compressed."""
-        found = self.mft.stream(self.mft.record(number), DATA)
-        if found is None:
-            raise Corrupt("a file has no content", f"record {number}")
-        length = min(most, found.size)
-        return content.read(self.volume, found, 0, length, self.geometry.cluster, f"record {number}")
-
-    def _used(self) -> int | None:
-        size = -(-self.geometry.clusters // 8)
-        if size > LARGEST_BITMAP:
-            return None
-        found = self.mft.stream(self.mft.record(BITMAP_FILE), DATA)
-        if found is None or found.size < size:
-            raise Corrupt("the bitmap of clusters is too short", f"for {self.geometry.clusters} clusters")
-        what = f"record {BITMAP_FILE}"
-        self.volume.prefetch(
-            [
-                (place.offset, place.length)
-                for place in content.segments(found, 0, size, self.geometry.cluster, 64, what)
-                if isinstance(place, Extent)
-            ]
-        )
-        bits = int.from_bytes(content.read(self.volume, found, 0, size, self.geometry.cluster, what), "little")
-        return (bits & ((1 << self.geometry.clusters) - 1)).bit_count() * self.geometry.cluster
-
-    def _look_for_hibernation(self) -> None:
-        cursor: int | None = 0
-        index = self._index(self._root)
-        while cursor is not None:
-            found, cursor = index.names(cursor, MOST_ENTRIES)
-            for name in found:
-                if len(name.name) == len(HIBERNATION) and name.name.lower() == HIBERNATION:
-                    if log.hibernated(self._head(name.number, 4096)):
-                        self.warn(
-                            "Windows hibernates in this volume (fast start-up does so too): recent changes may be missing"
-                        )
-                    return
 
     # -- nodes
 

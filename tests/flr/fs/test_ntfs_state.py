@@ -88,5 +88,5 @@ def test_what_is_damaged_of_a_volume_s_own_files_is_unknown_and_the_rest_is_read
 
 
 def test_a_volume_whose_bitmap_is_large_does_not_tell_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flr.fs.ntfs.reader.LARGEST_BITMAP", 100)
+    monkeypatch.setattr("flr.fs.ntfs.state.LARGEST_BITMAP", 100)
     assert Ntfs(plain()).about.used is None
