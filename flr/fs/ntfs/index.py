@@ -117,21 +117,21 @@ class Index:
             self._warn(f"{self._what}: names are missing: {problem.what}: {problem.value}")
 
     def names(self, cursor: int, count: int) -> tuple[list[Name], int | None]:
-        """At least `count` names, if it has so many, by at most a block more; fewer after BLOCKS_A_CALL. With the next cursor."""
+        """At most `count` names, fewer after about BLOCKS_A_CALL blocks, and where the next ones begin."""
         found: list[Name] = []
         block, start = cursor >> POSITION, cursor & ((1 << POSITION) - 1)
         if block == 0:
             self._take(self._root, ROOT_NODE, start, 0, found, self._what)
             block, start = 1, 0
-        while block <= self._blocks and len(found) < count:
+        looked = 0
+        while block <= self._blocks and len(found) < count and looked < BLOCKS_A_CALL:
             # About as many blocks as the page will need; a block that splits is half full.
             group = self._used(block, max(16, min(BLOCKS_A_CALL, (count - len(found)) * 128 // self._size)))
             if not group:
                 return found, None
             self._read(group, start, found)
             block, start = group[-1] + 1, 0
-            if len(group) == BLOCKS_A_CALL:
-                break
+            looked += len(group)
         after = found[count - 1].cursor if len(found) > count else block << POSITION if block <= self._blocks else None
         return found[:count], after
 

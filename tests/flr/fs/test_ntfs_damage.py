@@ -305,6 +305,7 @@ def test_a_folder_is_looked_at_in_portions(monkeypatch: pytest.MonkeyPatch) -> N
     node = find(sound, "many").node
     whole = listed(sound, node)
     monkeypatch.setattr(index, "BLOCKS_A_CALL", 2)
+    assert 0 < len(Ntfs(plain()).entries(node).entries) < len(whole)
     assert listed(Ntfs(plain()), node) == whole
     monkeypatch.setattr(index, "MOST_BLOCKS", 3)
     fs = Ntfs(plain())
