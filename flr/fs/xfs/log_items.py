@@ -27,6 +27,7 @@ _CHUNK = 128  # bytes that a bit of a buffer's map stands for
 _BUFFER = struct.Struct("<HHHHqI")
 _INODE = struct.Struct("<HHIHH4xQ16xqii")
 _INODE_32 = struct.Struct("<HHIHHQ16xqii")  # of a machine of 32 bits, without the gap
+_CLUSTER = struct.Struct("<qi4x")  # at the end of either
 _CREATED = struct.Struct(">IIIIII")
 _DEVICE_AT = {_INODE.size: 24, _INODE_32.size: 20}
 
@@ -96,6 +97,14 @@ def buffer(item: Item) -> Buffer:
         parts.append((at * _CHUNK, region[: count * _CHUNK]))
         at += count
     return Buffer(flags, offset, length, parts)
+
+
+def cluster(item: Item) -> tuple[int, int]:
+    """Of an inode: where the inodes stand that are read and written with it, offset and length in bytes of the volume."""
+    sector, length = (
+        _CLUSTER.unpack_from(item[0], len(item[0]) - _CLUSTER.size) if len(item[0]) >= _CLUSTER.size else (0, 0)
+    )
+    return sector * 512, length * 512
 
 
 class LoggedInode(msgspec.Struct, frozen=True):

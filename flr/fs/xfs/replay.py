@@ -112,12 +112,12 @@ class _Replay:
                         self._cancelled_at[offset] += 1
                     ranges.add((offset, length))
                 elif kind == log_items.INODE:
-                    ranges.add(log_items.inode(item).buffer)
+                    ranges.add(log_items.cluster(item))
                 if len(ranges) > _MOST_ANNOUNCED:
                     ranges.clear()
                 if len(self._cancels) > _MOST_REMEMBERED:
                     raise TooMuch("the log gives up more buffers than are remembered")
-        self._volume.prefetch(sorted(ranges))
+        self._volume.prefetch(sorted((at, length) for at, length in ranges if at > 0 and length > 0))
 
     def apply(self) -> None:
         """Second pass. Within a transaction, buffers and new inodes come first, then inodes, then cancels."""

@@ -25,6 +25,7 @@ _LONGEST_REGION = 1 << 20
 _MOST_OPEN = 256 << 20
 """Bytes of transactions that are not committed yet."""
 
+_LONGEST_HEAD = 64
 _REGION_COSTS = 64  # bytes of memory beside its own
 
 Item = list[bytes]
@@ -36,19 +37,38 @@ class Transaction(msgspec.Struct):
 
     lsn: int
     head: bytes
-    regions: list[bytes | bytearray]
+    regions: list[bytes]
     size: int = 0
+    continued: bytearray | None = None
+    """The last region, while more of it comes in further records."""
+
+    def add(self, data: bytes) -> None:
+        self.join()
+        self.regions.append(data)
+
+    def go_on(self, data: bytes) -> None:
+        if self.continued is None:
+            self.continued = bytearray(self.regions[-1])
+        self.continued += data
+        if len(self.continued) > _LONGEST_REGION:
+            raise Corrupt("a region of the log is longer than anything that is logged")
+
+    def join(self) -> None:
+        if self.continued is not None:
+            self.regions[-1] = bytes(self.continued)
+            self.continued = None
 
     def items(self) -> Iterator[Item]:
         if self.head[:4] != _HEAD:
             raise Corrupt("a transaction of the log has no head", repr(self.head[:4]))
-        at = 0
-        while at < len(self.regions):
-            first = self.regions[at]
-            count = int.from_bytes(first[2:4], "little")
-            if len(first) < 4 or not 0 < count <= len(self.regions) - at:
+        self.join()
+        regions = self.regions
+        at, end = 0, len(regions)
+        while at < end:
+            count = int.from_bytes(regions[at][2:4], "little")
+            if not 0 < count <= end - at:
                 raise Corrupt("an item of the log is not complete", f"{count} regions")
-            yield [r if isinstance(r, bytes) else bytes(r) for r in self.regions[at : at + count]]
+            yield regions[at : at + count]
             at += count
 
 
@@ -79,15 +99,12 @@ def committed(log: Log, records: Iterable[Record]) -> Iterator[Transaction]:
                 raise TooMuch("the log's transactions are larger than what is kept in memory")
             if not transaction.regions and (not transaction.head or flags & _WAS_CONTINUED):
                 transaction.head += data
+                if len(transaction.head) > _LONGEST_HEAD:
+                    raise Corrupt("a transaction's head in the log is too long")
             elif flags & _WAS_CONTINUED:
-                last = transaction.regions[-1]
-                if isinstance(last, bytes):
-                    last = transaction.regions[-1] = bytearray(last)
-                last += data
-                if len(last) > _LONGEST_REGION:
-                    raise Corrupt("a region of the log is longer than anything that is logged")
+                transaction.go_on(data)
             else:
-                transaction.regions.append(data)
+                transaction.add(data)
 
 
 def _operations(record: Record) -> Iterator[tuple[int, int, bytes]]:

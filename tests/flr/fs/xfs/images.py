@@ -108,6 +108,25 @@ def small() -> Made:
     return mounted.made("xfs-small", 320 << 20, mkfs, fill, _churn())
 
 
+WIDE = 20_000
+
+
+def wide() -> Path:
+    """One folder of so many entries."""
+
+    def fill(place: Path) -> None:
+        (place / "wide").mkdir()
+        for i in range(WIDE):
+            (place / "wide" / f"file_{i:06d}_with_a_name.txt").touch()
+
+    def make(folder: Path) -> None:
+        disk(folder / "image", ())
+        with mounted.mounted(folder / "image") as place:
+            fill(place)
+
+    return cache.made("xfs-wide", WIDE, make) / "image"
+
+
 def dirty() -> Image:
     """A moment of a busy file system whose small log went round."""
 

@@ -14,8 +14,8 @@ from flr.errors import RecoveryError
 from flr.fs.base import Attributes, FileSystem
 from flr.fs.xfs import open_xfs, superblock
 from flr.fs.xfs.log import SECTOR, Log, Record
-from tests.flr.corpus import mounted, truth
-from tests.flr.corpus.image import opened
+from tests.flr.corpus import mounted, truth, uml
+from tests.flr.corpus.image import Changed, opened
 from tests.flr.fs.xfs import images, logs
 
 
@@ -184,6 +184,7 @@ def contradictions(disk: MemoryDisk) -> dict[str, Callable[[logs.Writer], None]]
     return {
         "begins twice": record(start, start),
         "has no head": record(start, (7, 0, b"no head"), (7, 0, b"\x3c\x12\x01\0"), commit),
+        "head in the log is too long": record(start, (7, 0, bytes(65))),
         "is not complete": record(start, (7, 0, logs.HEAD), (7, 0, b"\x3c\x12\x09\0"), commit),
         "fewer operations": record(start, (8, 0, bytes(488)), count=100),
         "client 0x1": record(start, client=1),
@@ -231,6 +232,29 @@ def test_a_log_that_contradicts_itself_is_left_out(disk: MemoryDisk) -> None:
             "the log is not replayed, what changed last may be missing or half changed: " + fs.about.journal[14:]
         ]
         assert truth.differences(expected, truth.told(fs, content=False)) == []
+
+
+def test_a_log_that_was_never_used_is_clean(disk: MemoryDisk) -> None:
+    writer = logs.Writer(disk)
+    writer.volume.put(writer.start, bytes(SECTOR))
+    assert open_xfs(writer.volume).about.journal == "clean"
+
+
+def test_records_of_version_4_need_no_checksum_but_a_right_one_if_they_have_it() -> None:
+    uml.need("mkfs.xfs")
+    with opened(images.v4_busy()[5].image) as disk:
+        sb = superblock.find(disk)[0]
+        log = Log(disk, sb)
+        places = [
+            sb.offset(sb.log_start) + record.position * SECTOR % (sb.log_blocks << sb.block_log)
+            for record in log.records()
+        ]
+        expected = open_xfs(disk).about.journal
+        for checksum, same in ((bytes(4), True), (b"\xff" * 4, False)):
+            volume = Changed(disk)
+            for place in places:
+                volume.put(place + 32, checksum)
+            assert (open_xfs(volume).about.journal == expected) == same
 
 
 # -- damaged in one place: the kernel says what is to become of it

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from flr.fs.xfs import open_xfs
+from flr.fs.xfs import open_xfs, superblock
 from tests.flr.corpus import mounted, truth, uml
-from tests.flr.corpus.image import opened
+from tests.flr.corpus.image import CHUNK, Image, opened
 from tests.flr.fs.xfs import images
 
 
@@ -35,3 +35,26 @@ def test_a_tree_of_version_4_is_what_another_kernel_tells(name: str) -> None:
         assert truth.differences(made.truth, truth.told(fs)) == []
         assert fs.warnings == []
         assert fs.about.journal == "clean"
+
+
+def test_a_large_folder_costs_few_reads_of_few_chunks() -> None:
+    image = Image(images.wide())
+    fs = open_xfs(image)
+    sb, _ = superblock.find(image)
+    [wide] = fs.entries(fs.root()).entries
+    assert wide.attributes is not None
+    inodes: set[int] = set()
+    cursor: int | None = 0
+    pages = count = 0
+    image.reads, image.hints, image.chunks = 0, 0, set()
+    while cursor is not None:
+        listing = fs.entries(wide.attributes.node, cursor)
+        for entry in listing.entries:
+            assert entry.attributes is not None
+            inodes.add((sb.inode_offset(entry.number) or 0) >> CHUNK)
+        count += len(listing.entries)
+        pages, cursor = pages + 1, listing.cursor
+    assert count == images.WIDE
+    assert image.hints == 2 * pages  # the folder's blocks, then their inodes
+    assert len(image.chunks - inodes) <= 3  # the folder itself: 1 MiB
+    assert image.reads < 30 * pages
