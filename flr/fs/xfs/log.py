@@ -152,7 +152,7 @@ class Log:
 
     @staticmethod
     def _unmounted(record: Record) -> bool:
-        return record.operations == 1 and bool(record.data[9] & _UNMOUNT)
+        return record.operations == 1 and bool(int.from_bytes(record.data[9:10], "big") & _UNMOUNT)
 
     # -- a record
 
@@ -169,18 +169,20 @@ class Log:
         if uuid not in (self._uuid, _NO_UUID):
             raise Corrupt("the log is another file system's")
         headers = max(1, -(-size // (_COVERED * SECTOR))) if self._v2 and version & 2 else 1
-        sectors = length // SECTOR
-        if length % SECTOR or not 0 < length <= _LONGEST or headers > _LONGEST // SECTOR // _COVERED:
+        sectors = -(-length // SECTOR)  # of a log of version 1 the length is not a whole number of them
+        if not 0 < length <= _LONGEST or headers > _LONGEST // SECTOR // _COVERED:
             return None
         if headers + sectors > self._size or (sectors > headers * _COVERED and operations != 1):
             return None
         if headers > 1:
             header += self._read(at + 1, headers - 1)
         written = self._read(at + headers, sectors)
-        if check and not (self._sound(header, written, checksum) or (operations == 1 and checksum == _NO_CHECKSUM)):
+        if check and not (
+            self._sound(header, written[:length], checksum) or (operations == 1 and checksum == _NO_CHECKSUM)
+        ):
             return None
         data = self._restored(header, written, at + headers)
-        return None if data is None else Record(at, headers, sectors, operations, tail, data)
+        return None if data is None else Record(at, headers, sectors, operations, tail, data[:length])
 
     def _sound(self, header: bytes, written: bytes, checksum: bytes) -> bool:
         """Of the further headers, those that this record needs are checked, as it is found on images."""

@@ -40,8 +40,8 @@ _EXTRA_ROOT = 0x100
 _CORE, _CORE_V3 = 96, 104  # what is behind the former is of version 3 only; what is between them is not logged
 _HEADER, _HEADER_V3 = 100, 176
 _BIG_TIME, _LARGE_COUNTS = 0x8, 0x10
-_MOST_CREATED = 1 << 12
-"""Inodes of one chunk: 64, or as many as a block of 64 KiB holds; with room for what nobody made yet."""
+_MOST_CREATED = 256
+"""Inodes of one chunk: 64, or as many as a block of 64 KiB holds."""
 
 
 def _both(form: str) -> tuple[struct.Struct, struct.Struct]:

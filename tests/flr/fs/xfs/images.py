@@ -161,12 +161,16 @@ def v4(name: str) -> Image:
 
 
 def v4_busy() -> list[Image]:
-    """Some that were written to when the machine stopped; the truth is told after that kernel's replay of a copy."""
+    """Some that were written to when the machine stopped; the truth is told after that kernel's replay of a copy.
+
+    Of four, one is of version 5, and one has a log of the first version.
+    """
 
     def make(folder: Path) -> None:
         images = [folder / f"image-{number}" for number in range(V4_MOMENTS)]
         for number, image in enumerate(images):
-            disk(image, ("-m", f"crc={number % 4 // 3}", *(("-n", "ftype=1") if number % 2 else ())))
+            log = ("-l", "version=1") if number % 4 == 2 else ()
+            disk(image, ("-m", f"crc={number % 4 // 3}", *log, *(("-n", "ftype=1") if number % 2 else ())))
         disks = [f"/dev/ubd{chr(ord('a') + number)}" for number in range(V4_MOMENTS)]
         uml.run("\n".join([INSIDE, *[f"work write {disk}" for disk in disks]]), images, folder)
         copies = [Path(shutil.copy(image, folder / f"copy-{number}")) for number, image in enumerate(images)]

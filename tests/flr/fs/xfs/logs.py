@@ -64,7 +64,7 @@ class Writer:
             place = sector * SECTOR
             header[44 + 4 * sector : 48 + 4 * sector] = made[place : place + 4]
             made[place : place + 4] = now.to_bytes(4, "big")
-        header[32:36] = crc32c(bytes(header[:328]), bytes(made)).to_bytes(4, "little")
+        header[32:36] = crc32c(bytes(header[:328]), bytes(made[:length])).to_bytes(4, "little")
         self.put(self.at, bytes(header) + bytes(made))
         self.at += 1 + len(data) // SECTOR
 

@@ -211,6 +211,7 @@ def contradictions(disk: MemoryDisk) -> dict[str, Callable[[logs.Writer], None]]
         "0 of 0 sectors at 8": item(logs.inode(of.number, offset, core)[0][:40] + struct.pack("<qii", 8, 0, 0), core),
         "another byte order": record(start, form=2),
         "another file system's": record(start, uuid=b"x" * 16),
+        "fewer operations than it says, 1": record(start, length=5),
         "no beginning of it": record(start, tail=1 << 60),
         "damaged record, at": lambda writer: [
             writer.record([start], tail=writer.lsn(writer.first)),
@@ -238,6 +239,33 @@ def test_a_log_that_was_never_used_is_clean(disk: MemoryDisk) -> None:
     writer = logs.Writer(disk)
     writer.volume.put(writer.start, bytes(SECTOR))
     assert open_xfs(writer.volume).about.journal == "clean"
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [("xfs_repair", "-L"), ("xfs_db", "-x", "-c", "logformat -c 10 -s 4096"), ("xfs_admin", "-U", "generate")],
+    ids=lambda tool: tool[0],
+)
+def test_a_log_that_a_tool_made_anew_is_clean_and_goes_on(tool: tuple[str, ...], tmp_path: Path) -> None:
+    """In rounds far from the first, with the id that the superblock got since."""
+    mounted.need(tool[0])
+    image, copy = tmp_path / "image", tmp_path / "copy"
+    mounted.run("cp", "--sparse=always", images.dirty().image, image)
+    if tool[0] != "xfs_repair":  # the others want a clean one
+        with mounted.mounted(image):
+            pass
+    mounted.run(*tool, image)
+    with opened(image) as disk:
+        assert open_xfs(disk).about.journal == "clean"
+    with mounted.mounted(image) as place:
+        (place / "new").touch()
+        mounted.run("sync", place / "new")
+        mounted.run("cp", "--sparse=always", image, copy)  # nothing is written meanwhile
+    with opened(copy) as disk:
+        fs = open_xfs(disk)
+        assert fs.about.journal == "replayed: 1 transactions"
+        assert fs.warnings == []
+        assert at(fs, b"new").size == 0
 
 
 def test_records_of_version_4_need_no_checksum_but_a_right_one_if_they_have_it() -> None:

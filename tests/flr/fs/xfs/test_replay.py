@@ -17,6 +17,7 @@ BUSY = {
     "default": (20, (), ""),
     "wrapping": (18, ("--unsupported", "-l", "size=8m"), "logbsize=256k"),
     "small-blocks": (14, ("-b", "size=1024", "-m", "rmapbt=1", "-i", "nrext64=1"), "logbsize=64k"),
+    "stripes": (6, ("-l", "su=256k"), ""),
     "large-sectors": (6, ("-s", "size=4096", "-n", "size=16384"), ""),
 }
 
