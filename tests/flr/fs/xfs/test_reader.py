@@ -57,4 +57,4 @@ def test_a_large_folder_costs_few_reads_of_few_chunks() -> None:
     assert count == images.WIDE
     assert image.hints == 2 * pages  # the folder's blocks, then their inodes
     assert len(image.chunks - inodes) <= 3  # the folder itself: 1 MiB
-    assert image.reads < 30 * pages
+    assert image.reads < images.WIDE / 100  # an inode is not read alone
