@@ -19,7 +19,8 @@ from typing import Protocol
 from flr.blocks import Extent, Hole
 from flr.errors import RecoveryError
 from flr.fs.base import Attributes, Node
-from flr.session import Session, shown
+from flr.printable import shown
+from flr.session import Session
 
 BLOCK = 512
 RECORD = 20 * BLOCK

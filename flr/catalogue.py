@@ -19,8 +19,8 @@ from types import TracebackType
 import numpy as np
 
 from flr.errors import Unsupported
-from flr.fs.base import Node
-from flr.fs.table import FIRST, Table
+from flr.fs.base import FIRST_TIME, Node
+from flr.fs.table import Table
 from mover.errors import UsageError
 
 VERSION = 1
@@ -173,7 +173,7 @@ class Catalogue:
         for bit, name in ((3, "modified"), (4, "changed"), (6, "created"), (0, "owner"), (1, "group")):
             values: list[object] = rows[name].tolist()
             if name not in ("owner", "group"):
-                values = [_sqlite(value + FIRST) for value in rows[name].tolist()]
+                values = [_sqlite(value + FIRST_TIME) for value in rows[name].tolist()]
             for k in np.flatnonzero((known >> bit & 1) == 0).tolist():
                 values[k] = None
             columns.append(values)

@@ -19,6 +19,7 @@ from flr.fs.base import MOST_ENTRIES, MOST_LITERAL, About, Attributes, Entry, Li
 from flr.fs.table import Table, unpack
 from flr.parser.client import PATIENCE_SECONDS, Parser, told
 from flr.parser.protocol import Folder
+from flr.printable import shown
 from flr.virtual.disk import VirtualDisk
 from flr.volumes import find
 from mover.clock import SYSTEM, Clock
@@ -286,16 +287,3 @@ def _pieces(segments: list[Segment], most: int) -> Iterator[Segment]:
             yield Extent(segment.disk, at, stop - at)
             most -= stop - at
             at = stop
-
-
-def shown(name: bytes) -> str:
-    """A guest's name for a person: what cannot be shown as it is, escaped, so that no terminal obeys it."""
-    text = name.decode("utf-8", "surrogateescape")
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(c: str) -> str:
-    code = ord(c)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

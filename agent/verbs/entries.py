@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent.verbs import Surroundings
-from flr.session import shown
+from flr.printable import shown
 
 if TYPE_CHECKING:
     from flr.fs.base import Attributes, Entry

@@ -29,6 +29,8 @@ MOST_LITERAL = 1 << 20
 MOST_WARNINGS = 100
 """That a reader keeps; the last one says that there were more."""
 LONGEST_LINK = 65536
+FIRST_TIME, END_OF_TIME = -(1 << 31) * 10**9, -(1 << 31) * 10**9 + (1 << 64)
+"""Times that can be told, in ns since 1970: from what 32 bits of seconds can say (1901) for 64 bits of ns (to 2486)."""
 
 
 class Flag(IntFlag):
@@ -57,7 +59,7 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Attributes(msgspec.Struct, array_like=True, gc=False):
-    """Sizes in bytes, times in nanoseconds since 1970 (None: the file system has none, or it is unset).
+    """Sizes in bytes, times in nanoseconds since 1970 (None: the file system has none, or it is unset or cannot be told).
 
     `mode` is POSIX's, with the type (`stat.S_IFMT`). `owner` and `group` are ids; None where the file system knows none.
     `allocated` is what the content takes on disk, where known. `device` is `os.makedev` of a device node.

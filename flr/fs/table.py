@@ -2,8 +2,8 @@
 """A listing in columns: names, and the attributes of all of them as one run of fixed-size records.
 
 So it is made by a few operations on arrays where a reader can do that, crosses the socket as bytes, and can be sorted and searched
-by column; `unpack` makes entries of it. Times count from 1901 (`FIRST`), so that 64 unsigned bits hold what ext4, XFS and Windows
-can say of files; what they cannot hold is None.
+by column; `unpack` makes entries of it. Times count from 1901 (`FIRST_TIME`), so that 64 unsigned bits hold what ext4, XFS and
+Windows can say of files; what they cannot hold is None.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flr.errors import Corrupt
-from flr.fs.base import Attributes, Entry, Listing
+from flr.fs.base import END_OF_TIME, FIRST_TIME, Attributes, Entry, Listing
 
-FIRST = -(1 << 31) * 10**9
-"""The time that is 0 in a record: the earliest that 32 bits of seconds can say."""
 ROW = np.dtype(
     [
         ("number", "<u8"), ("generation", "<u4"), ("mode", "<u4"), ("links", "<u4"), ("owner", "<u4"), ("group", "<u4"),
@@ -76,7 +74,7 @@ def record(a: Attributes) -> bytes:
     try:
         return RECORD.pack(
             a.number, a.generation, a.mode, a.links, a.owner, a.group, a.size, a.allocated,
-            a.modified - FIRST, a.changed - FIRST, a.accessed - FIRST, a.created - FIRST,  # type: ignore[operator]
+            a.modified - FIRST_TIME, a.changed - FIRST_TIME, a.accessed - FIRST_TIME, a.created - FIRST_TIME,  # type: ignore[operator]
             a.device, a.flags, ALL_KNOWN,
         )  # fmt: skip
     except (TypeError, struct.error):  # something is None, or a time that a record cannot hold
@@ -85,7 +83,7 @@ def record(a: Attributes) -> bytes:
         for bit, name in enumerate(OPTIONAL):
             value = getattr(a, name)
             if value is not None and name in TIMES:
-                value = value - FIRST if 0 <= value - FIRST < 1 << 64 else None
+                value = value - FIRST_TIME if FIRST_TIME <= value < END_OF_TIME else None
             known |= (value is not None) << bit
             values.append(value or 0)
         owner, group, allocated, *times = values
@@ -116,7 +114,7 @@ def attributes(rows: Rows) -> list[Attributes]:
             number, generation, mode, links, owner, group, size, allocated, modified, changed, accessed, created = row[
                 :12
             ]
-            times = modified + FIRST, changed + FIRST, accessed + FIRST, created + FIRST
+            times = modified + FIRST_TIME, changed + FIRST_TIME, accessed + FIRST_TIME, created + FIRST_TIME
             made = Attributes(number, generation, mode, links, owner, group, size, allocated, *times, row[12], row[13])
             found.append(made)
     else:
@@ -124,7 +122,7 @@ def attributes(rows: Rows) -> list[Attributes]:
         for name in ROW.names[:-1]:  # type: ignore[index]
             values = rows[name].tolist()
             if name in TIMES:
-                values = [value + FIRST for value in values]
+                values = [value + FIRST_TIME for value in values]
             columns.append(values)
         found = list(map(Attributes, *columns))
     for k, known in enumerate(rows["known"].tolist()):

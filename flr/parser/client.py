@@ -38,6 +38,8 @@ from mover.clock import Clock
 
 PATIENCE_SECONDS = 30.0
 """For which a parser may think about one question."""
+OPENING = 10
+"""Times as long for what replays a journal: a full one of XFS has millions of changes."""
 MOST_NEEDED_AT_ALL, LEAST_NEEDED = 16 << 30, 16 << 10
 """Bytes that a parser may ask for to answer one question, and what asking costs at least: more than the largest journal."""
 START_SECONDS = 60.0
@@ -95,6 +97,8 @@ class Parser:
                 peer = self._start()
                 if self._looking is not None:
                     self._question(peer, Ask("look", "", self._looking), object)
+                    if volume and method != "open":  # or the question would pay for the journal
+                        self._question(peer, Ask("open", volume, []), object)
             return self._question(peer, Ask(method, volume, arguments), kind)
 
     def close(self) -> None:
@@ -104,7 +108,7 @@ class Parser:
     # -- one question
 
     def _question(self, peer: Peer, ask: Ask, kind: type[T]) -> T:
-        thought = self._patience
+        thought = self._patience * (OPENING if ask.method == "open" else 1)
         trouble: BaseException | None = None
         what = f"{ask.method} {ask.volume}".strip()
         needed = 0

@@ -18,8 +18,8 @@ import msgspec
 
 from flr.blocks import Volume
 from flr.errors import Corrupt, RecoveryError
+from flr.printable import printable
 from flr.volumes.lvm_text import MOST_BYTES, Section, parse
-from flr.volumes.names import printable
 
 SECTOR = 512
 """LVM counts in these, whatever the disk's sectors are."""

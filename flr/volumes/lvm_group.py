@@ -17,10 +17,10 @@ import msgspec
 
 from flr.blocks import Volume, Window
 from flr.errors import Corrupt, Missing, OutOfBounds, RecoveryError, TooMuch, Unsupported
+from flr.printable import printable
 from flr.volumes.combined import Concatenated, Striped
 from flr.volumes.lvm import SECTOR, Metadata
 from flr.volumes.lvm_text import Section
-from flr.volumes.names import printable
 
 MOST_DISKS = 1024
 MOST_VOLUMES = 4096

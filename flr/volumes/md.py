@@ -19,8 +19,8 @@ import msgspec
 
 from flr.blocks import Volume, Window
 from flr.errors import Corrupt, Missing, RecoveryError, Unsupported
+from flr.printable import printable
 from flr.volumes.combined import Concatenated, Striped
-from flr.volumes.names import printable
 
 MAGIC = 0xA92B4EFC
 SECTOR = 512

@@ -18,7 +18,7 @@ import msgspec
 
 from flr.blocks import Volume, Window
 from flr.errors import Corrupt, OutOfBounds, RecoveryError
-from flr.volumes.names import printable
+from flr.printable import printable
 from flr.volumes.signatures import EXTENDED, GPT_TYPES, MBR_TYPES, signatures
 
 MOST_PARTITIONS = 256

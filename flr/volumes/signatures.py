@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from flr.blocks import Volume
-from flr.volumes.names import printable
+from flr.printable import printable
 
 HEAD = 72 << 10
 """Bytes that are read from the beginning; few signatures stand farther in."""

@@ -14,11 +14,11 @@ from google_crc32c import extend
 from numpy.typing import NDArray
 
 from flr.blocks import Records
-from flr.fs.base import Flag
+from flr.fs.base import FIRST_TIME, Flag
 from flr.fs.ext import inode
 from flr.fs.ext.checksum import ONES
 from flr.fs.ext.superblock import LARGE_DIRECTORY, Superblock
-from flr.fs.table import ALL_KNOWN, FIRST, ROW, Rows
+from flr.fs.table import ALL_KNOWN, ROW, Rows
 
 _SHORT = np.dtype(
     [
@@ -37,7 +37,7 @@ _LONG = np.dtype(
     ]
 )  # fmt: skip
 _SECOND = np.uint64(10**9)
-_ZERO = np.uint64(-FIRST // 10**9)
+_ZERO = np.uint64(-FIRST_TIME // 10**9)
 CREATED_UNKNOWN = ALL_KNOWN & ~(1 << 6)
 
 

@@ -14,7 +14,7 @@ import struct
 import msgspec
 
 from flr.errors import Corrupt
-from flr.fs.base import Attributes, Flag
+from flr.fs.base import END_OF_TIME, FIRST_TIME, Attributes, Flag
 from flr.fs.ntfs import reparse
 from flr.fs.ntfs.content import NOWHERE, decode
 from flr.fs.ntfs.record import (
@@ -74,7 +74,8 @@ def names(record: Record) -> list[Name]:
 
 def time(value: int) -> int | None:
     """Nanoseconds since 1970 of a FILETIME; None when it is unset or beyond what a FILETIME can be."""
-    return (value - EPOCH) * 100 if 0 < value < 1 << 63 else None
+    found = (value - EPOCH) * 100
+    return found if value and FIRST_TIME <= found < END_OF_TIME else None
 
 
 def nothing_here(data: Attribute | None, clusters: int) -> bool:

@@ -13,6 +13,7 @@ import stat
 
 from flr.blocks import Extent, Hole, Segment, Volume, joined
 from flr.errors import Corrupt, NodeNotFound, RecoveryError, Unsupported
+from flr.fs import names as names_of
 from flr.fs.base import MOST_ENTRIES, MOST_SEGMENTS, About, Attributes, Entry, FileSystem, Listing, Node, needs
 from flr.fs.xfs import attributes, directory, links, superblock
 from flr.fs.xfs.blocks import Blocks
@@ -82,12 +83,15 @@ class Xfs(FileSystem):
         made: list[Entry] = []
         for _, name, number, kind in names:
             of = told[number]
-            if b"/" in name or b"\0" in name:
-                made.append(_escaped(name, number, kind, of))
-            elif isinstance(of, str):
-                made.append(Entry(name, number, None, kind, of))
+            shown = names_of.fit(name)
+            if shown != name:
+                self.warn(f"the folder of inode {node.number} has a name that none can have: {name[:64]!r}")
+            if shown is None:
+                continue
+            if isinstance(of, str):
+                made.append(Entry(shown, number, None, kind, of))
             else:
-                made.append(Entry(name, number, of, kind))
+                made.append(Entry(shown, number, of, kind))
         return Listing(made, following)
 
     def runs(self, node: Node, offset: int, length: int, stream: bytes = b"") -> list[Segment]:
@@ -158,11 +162,3 @@ class Xfs(FileSystem):
             self._inodes.clear()
         self._inodes[number] = found
         return found
-
-
-def _escaped(name: bytes, number: int, kind: int, of: Attributes | str) -> Entry:
-    shown = name.replace(b"%", b"%25").replace(b"/", b"%2F").replace(b"\0", b"%00")
-    problem = "its name holds a slash or a NUL and is shown escaped"
-    if isinstance(of, str):
-        return Entry(shown, number, None, kind, f"{problem}; {of}")
-    return Entry(shown, number, of, kind, problem)

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from collections.abc import Callable
 
+import msgspec
+
 from flr.errors import RecoveryError
+from flr.fs import base
 from flr.fs.base import Attributes, FileSystem, Node
 
 MOST_ENTRIES = 100_000
@@ -16,15 +20,19 @@ LONGEST_MESSAGE = 800
 
 
 class Asked:
-    """What came of it: `entries` seen, `errors` by their class. Whatever is no RecoveryError is raised."""
+    """What came of it: `entries` seen, `errors` by their class, and a `digest` of every answer. Whatever is no RecoveryError is
+    raised."""
 
     def __init__(self) -> None:
         self.entries = 0
         self.errors: dict[str, int] = {}
+        self.digest = hashlib.sha256()
 
     def ask(self, question: Callable[[], object]) -> object:
         try:
-            return question()
+            answer = question()
+            self.digest.update(msgspec.msgpack.encode(answer))
+            return answer
         except RecoveryError as error:
             problem = error
         assert problem.what
@@ -47,10 +55,14 @@ def everything(fs: FileSystem, *, content: bool = True) -> Asked:
         cursor = 0
         while cursor is not None and asked.entries < MOST_ENTRIES:
             listing = asked.ask(lambda n=node, c=cursor: fs.entries(n, c))  # type: ignore[misc]
-            cursor = getattr(listing, "cursor", None)
+            following = getattr(listing, "cursor", None)
+            assert following is None or following > cursor
+            assert len(getattr(listing, "entries", ())) <= base.MOST_ENTRIES
+            cursor = following
             for entry in getattr(listing, "entries", ()):
                 asked.entries += 1
                 assert b"/" not in entry.name
+                assert b"\0" not in entry.name
                 assert entry.name not in (b"", b".", b"..")
                 if entry.attributes is None:
                     assert entry.problem
@@ -60,6 +72,7 @@ def everything(fs: FileSystem, *, content: bool = True) -> Asked:
                 if entry.attributes is not None:
                     _node(fs, asked, entry.attributes, content)
     assert asked.entries < MOST_ENTRIES
+    assert len(fs.warnings) <= base.MOST_WARNINGS + 1
     return asked
 
 
@@ -77,5 +90,7 @@ def _node(fs: FileSystem, asked: Asked, a: Attributes, content: bool) -> None:
             runs = asked.ask(lambda at=at, s=stream: fs.map(node, at, 1 << 40, s))  # type: ignore[misc]
             total = sum(run.length for run in runs or ())  # type: ignore[attr-defined]
             assert at + total <= max(size, 0)
+            assert runs is None or bool(runs) == (at < size)  # type: ignore[arg-type]
+            assert all(run.length > 0 for run in runs or ())  # type: ignore[attr-defined]
             if content:
                 asked.ask(lambda at=at, s=stream: fs.read(node, at, 5000, s))  # type: ignore[misc]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images changed in a few bytes of what a clean walk reads, half of it in named fields of structures; asked for everything.
 
-A program of its own, because libfsntfs is C: `python -m tests.flr.corpus.mutants KIND IMAGE FIRST COUNT` prints a line for each
-mutant, and whoever started it sees by the last line which one ended or stopped the process. A mutant is its number and no more.
+A program of its own, because libfsntfs is C, and because a reader that hangs or grows is to be seen:
+`python -m tests.flr.corpus.mutants KIND IMAGE FIRST COUNT` prints a line for each mutant, and whoever started it sees by the last
+line which one ended or stopped the process. A mutant is its number and no more.
 """
 
 from __future__ import annotations
@@ -13,21 +14,29 @@ import signal
 import struct
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
-from flr.blocks import Extent
+from flr.blocks import Extent, Volume
 from flr.errors import RecoveryError
+from flr.fs.base import FileSystem
+from flr.fs.ext.open import open_ext
+from flr.fs.ext.reader import Ext
 from flr.fs.fat import directory
 from flr.fs.fat.reader import Fat
 from flr.fs.ntfs import content, index, record
 from flr.fs.ntfs.reader import Ntfs
+from flr.fs.xfs.reader import Xfs
 from tests.flr.corpus.asking import everything
 from tests.flr.corpus.image import Changed, Image
+from tests.flr.fs.ext import fields as ext
+from tests.flr.fs.xfs import mutants as xfs
 
 Field = tuple[int, int]
 """The byte of the volume, and how many."""
-KINDS = {"ntfs": Ntfs, "fat": Fat}
+KINDS: dict[str, Callable[[Volume], FileSystem]] = {"ext": open_ext, "xfs": Xfs, "ntfs": Ntfs, "fat": Fat}
+ORDER: dict[str, Literal["little", "big"]] = {"ext": "little", "xfs": "big", "ntfs": "little", "fat": "little"}
 STUCK = 60
 """Seconds without an answer; a sound image takes a tenth of one."""
 MEMORY = 2 << 30
@@ -39,8 +48,23 @@ ENTRY = ((0, 6), (6, 2), (8, 2), (10, 2), (12, 2), (72, 4), (80, 1), (81, 1), (8
 BOOT = (11, 12, 13, 14, 16, 17, 18, 19, 21, 22, 32, 36, 40, 44, 72, 80, 84, 88, 92, 96, 106, 108, 109, 110)
 
 
-def fields(fs: Ntfs | Fat) -> list[Field]:
-    return list(_ntfs(fs) if isinstance(fs, Ntfs) else _fat(fs))
+def fields(fs: FileSystem, sectors: list[int]) -> list[Field]:
+    """Named ones, of structures that stand in `sectors`."""
+    if isinstance(fs, Ext):
+        return list(ext.fields(fs))
+    if isinstance(fs, Ntfs):
+        return list(_ntfs(fs))
+    if isinstance(fs, Fat):
+        return list(_fat(fs))
+    return list(_xfs(fs.volume, sectors))
+
+
+def _xfs(volume: Volume, sectors: list[int]) -> Iterator[Field]:
+    for group in xfs.kinds(volume, sectors):
+        for number in group[:: max(1, len(group) // 300)]:  # the few of a rare kind as often as the many of another
+            found = xfs.kind(volume.pread(number * 512, 512))
+            places = xfs.ATTRIBUTES if found == b"attributes" else xfs.FIELDS.get(found, xfs.ANYWHERE)
+            yield from ((number * 512 + at, length) for at, length in places if at + length <= 512)
 
 
 def _ntfs(fs: Ntfs) -> Iterator[Field]:
@@ -93,9 +117,9 @@ def _fat(fs: Fat) -> Iterator[Field]:
                     todo.append(entry.attributes.node)
 
 
-def value(chance: random.Random, old: bytes) -> bytes:
+def value(chance: random.Random, old: bytes, order: Literal["little", "big"]) -> bytes:
     size = len(old)
-    number = int.from_bytes(old, "little")
+    number = int.from_bytes(old, order)
     most = (1 << 8 * size) - 1
     new = chance.choice(
         (
@@ -109,10 +133,12 @@ def value(chance: random.Random, old: bytes) -> bytes:
             chance.randrange(most + 1),
         )
     )
-    return new.to_bytes(size, "little")
+    return new.to_bytes(size, order)
 
 
-def mutant(number: int, image: Image, named: list[Field], sectors: list[int]) -> Changed:
+def mutant(
+    number: int, image: Image, named: list[Field], sectors: list[int], order: Literal["little", "big"] = "little"
+) -> Changed:
     chance = random.Random(number)
     volume = Changed(image)
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
@@ -120,24 +146,27 @@ def mutant(number: int, image: Image, named: list[Field], sectors: list[int]) ->
             chance.choice(named) if chance.random() < 0.5 else (chance.choice(sectors) * 512 + chance.randrange(512), 1)
         )
         if at + size <= image.size:
-            volume.put(at, value(chance, image.pread(at, size)))
+            volume.put(at, value(chance, image.pread(at, size), order))
     return volume
 
 
 def main() -> None:
-    kind, path, first, count = KINDS[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    name, path, first, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    kind, order = KINDS[name], ORDER[name]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     image = Image(path)
-    everything(kind(image), content=False)
-    sectors, named = sorted(image.sectors), fields(kind(image))
+    sound = everything(kind(image)).digest.digest()
+    sectors = sorted(image.sectors)
+    named = fields(kind(image), sectors)
     for number in range(first, first + count):
         print("begins", number, flush=True)
         signal.alarm(STUCK)  # ends the process, even within C
         try:
-            asked = everything(kind(mutant(number, image, named, sectors)))
-            print("done", number, asked.entries, sum(asked.errors.values()), flush=True)
-        except RecoveryError as error:
-            print("refused", number, error.type, flush=True)
+            asked = everything(kind(mutant(number, image, named, sectors, order)))
+            word = "raised" if asked.errors else "unchanged" if asked.digest.digest() == sound else "changed"
+            print(word, number, flush=True)
+        except RecoveryError:
+            print("refused", number, flush=True)
         except BaseException:
             print("fault", number, repr(traceback.format_exc(limit=-6)), flush=True)
         signal.alarm(0)

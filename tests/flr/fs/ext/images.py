@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from tests.flr.corpus.mounted import Made, need, populated
+from pathlib import Path
+
+from tests.flr.corpus import busy, cache, mounted
+from tests.flr.corpus.mounted import Made, need, populated, run
 
 MIB = 1 << 20
 WAYS: dict[str, tuple[int, list[str]]] = {
@@ -27,3 +30,15 @@ def image(way: str) -> Made:
     need("mkfs.ext4", "mount")
     size, mkfs = WAYS[way]
     return populated(way, size, mkfs)
+
+
+def dirty() -> Path:
+    """A small file system, copied while it is busy: much of it is in its journal only."""
+    need("mkfs.ext4", "mkfs.xfs")
+
+    def make(folder: Path) -> None:
+        for snapshot, _ in busy.moments(folder, ["mkfs.ext4", "-q", "-J", "size=4"], 3, seed=5, size=48 * MIB):
+            run("cp", "--sparse=always", snapshot, folder / "image")
+
+    sources = cache.source(busy.__file__, mounted.__file__, __file__)
+    return cache.made("ext4-dirty", sources, make) / "image"

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged volumes of every kind, each asked for everything: only RecoveryErrors come, and the process neither ends nor stops.
+
+The mutants run in a child, as they do in the product. What came of each: refused as a whole, raised for some of it, changed
+without an error (a name, a time, a byte), unchanged; fault (of another type), stuck and died must not be.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.flr.corpus import mounted, windows
+from tests.flr.corpus.populate import MIB
+from tests.flr.fs.ext.images import dirty, image
+from tests.flr.fs.xfs import images as xfs
+
+IMAGES: dict[str, tuple[str, Callable[[], Path]]] = {
+    "ext4": ("ext", lambda: image("ext4-no-checksums").image),
+    "ext4 with checksums": ("ext", lambda: image("ext4-inline").image),
+    "ext3": ("ext", lambda: image("ext3-1k").image),
+    "ext4 with a log": ("ext", dirty),
+    "xfs": ("xfs", lambda: xfs.small().image),
+    "xfs with a log": ("xfs", lambda: xfs.dirty().image),
+    "ntfs": ("ntfs", lambda: windows.ntfs_plain().image),
+    "wof": ("ntfs", lambda: windows.wof()[0]),
+    "fat12": ("fat", lambda: windows.fat("12-few", 8 * MIB, ("-F", "12", "-s", "8"), 60, 100_000).image),
+    "fat32": ("fat", lambda: windows.fat("32", 96 * MIB, ("-F", "32", "-s", "2")).image),
+    "exfat": ("fat", lambda: windows.exfat("4k", 64 * MIB, ("-c", "4K")).image),
+}
+SOAK_SECONDS = 20 * 60
+"""Of processor time, for each."""
+QUICK = {"ext3": 50, "ext4 with checksums": 50, "xfs": 60, "xfs with a log": 60, "fat32": 50}
+
+
+def outcomes(kind: str, image: Path, first: int, count: int) -> Counter[str]:
+    """By the word of each mutant."""
+    found: Counter[str] = Counter()
+    end = first + count
+    faults: list[str] = []
+    while first < end:
+        command = (sys.executable, "-m", "tests.flr.corpus.mutants", kind, str(image), str(first), str(end - first))
+        done = subprocess.run(command, capture_output=True, text=True)
+        lines = done.stdout.splitlines()
+        words = [line.split(" ", 2) for line in lines]
+        found.update(word for word, *_ in words if word != "begins")
+        faults += [line for line in lines if line.startswith("fault")]
+        begun = [int(number) for word, number, *_ in words if word == "begins"]
+        assert begun, done.stderr
+        if done.returncode:
+            found["stuck" if done.returncode == -14 else f"died of {-done.returncode}"] += 1
+        first = begun[-1] + 1
+    assert not faults, faults[0].encode().decode("unicode_escape")
+    return found
+
+
+def check(name: str, first: int, count: int) -> Counter[str]:
+    kind, make = IMAGES[name]
+    mounted.need("mkfs.ext4", "mkfs.xfs")
+    found = outcomes(kind, make(), first, count)
+    print(name, dict(found))
+    assert set(found) <= {"refused", "raised", "changed", "unchanged"}, found
+    assert found.total() == count
+    return found
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_mutants_raise_nothing_but_our_errors(name: str) -> None:
+    count = QUICK.get(name, 100)
+    assert check(name, 0, count)["refused"] < count // 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4 * SOAK_SECONDS)
+@pytest.mark.parametrize("name", IMAGES)
+def test_mutants_for_long(name: str) -> None:
+    first, began = 1000, used()
+    while used() - began < SOAK_SECONDS:
+        check(name, first, 200)
+        first += 200
+    print(name, first - 1000, "mutants")
+
+
+def used() -> float:
+    """Seconds of processor time of the children so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
