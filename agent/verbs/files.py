@@ -27,8 +27,9 @@ from agent.verbs.target import named_repository, named_secret, settings_for
 from mover.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
-    from flr.fs.base import Attributes, Entry
+    from flr.fs.base import About, Attributes, Entry
     from flr.session import Session
+    from flr.volumes.find import Entry as Found
     from mover.disk.source import DiskSource
 
 WAIT_SECONDS = 0.2
@@ -226,7 +227,7 @@ def run_volumes(arguments: argparse.Namespace, around: Surroundings) -> int:
                 entry.words or entry.type or entry.kind,
                 (about.label if about else "") or entry.label or entry.name,
                 about.mounted_at if about else "",
-                why or (f"opens; journal {about.journal}" if about and about.journal else "opens" if about else ""),
+                why or _state(entry, about),
             )
             for entry, about, why, _ in shown_rows
         ),
@@ -239,6 +240,12 @@ def run_volumes(arguments: argparse.Namespace, around: Surroundings) -> int:
     for warning in warnings:
         around.console.say(warning)
     return 0
+
+
+def _state(entry: Found, about: About | None) -> str:
+    if about is None:
+        return f"part of {entry.part_of}" if entry.part_of else ""
+    return f"opens; journal {about.journal}" if about.journal else "opens"
 
 
 def run_list(arguments: argparse.Namespace, around: Surroundings) -> int:

@@ -22,7 +22,7 @@ def open_point(repository: Repository, point: Point, note: Callable[[str], None]
         note(f"{hold.why}: the restore point is not held, retention could delete it meanwhile")
     with ExitStack() as stack:
         stack.callback(hold.end)
-        stack.enter_context(Keeper(hold.tick, repository.clock))
+        keeper = stack.enter_context(Keeper(hold.tick, repository.clock))
         fetcher = stack.enter_context(Fetcher())
         bodies = point.body.disks
         yield [
@@ -34,6 +34,8 @@ def open_point(repository: Repository, point: Point, note: Callable[[str], None]
             )
             for number in range(len(point.header.disks))
         ]
+        if keeper.failure is not None:  # what was read is right all the same: every chunk has the id that was asked for
+            note(f"the hold on the restore point was lost on the way: {keeper.failure}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.conftest import Place, Terminal
-from tests.flr.corpus import truth
+from tests.flr.corpus import arrays, truth
 from tests.flr.corpus.mounted import mounted, need, run
 from tests.flr.fs.ext.images import image
 
@@ -263,6 +263,30 @@ def test_a_disk_without_anything_known_says_so(dm: Terminal, tmp_path: Path) -> 
     said = dm("files", "list", "--image", empty, code=2)
     assert "nothing on these disks can be opened" in said.error[0]
     assert dm("files", "volumes", "--image", empty).code == 0
+
+
+def test_a_missing_disk_of_a_group_is_named(dm: Terminal) -> None:
+    made = arrays.groups()
+    words = [word for name in ("whole0", "whole2") for word in ("--image", str(made.disk(name)))]
+    said = dm("files", "volumes", *words)
+    assert "a disk of this volume group is not in this restore point" in " ".join(said.out.split())
+    assert "part of vg:vgw" in said.out
+    what, value, hint = dm("files", "list", "--volume", "vgw/stripes", *words, code=5).error
+    assert "not in this restore point" in what
+    assert "PV " in value
+    assert hint
+
+
+def test_a_cut_image_says_so_and_gives_what_is_left(dm: Terminal, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    cut.write_bytes(image("ext4").image.read_bytes()[: 100 * MIB])
+    said = dm("files", "volumes", "--image", cut)
+    assert "the image is cut" in said.err
+    what, value, hint = dm("files", "get", "--image", cut, "/big.bin", "--to", tmp_path / "big", code=5).error
+    assert "outside of its volume" in what
+    assert str(100 * MIB) in value
+    assert "shorter than its structures say" in hint
+    assert not (tmp_path / "big").exists()
 
 
 def test_several_volumes_want_a_choice(dm: Terminal, tmp_path: Path) -> None:
