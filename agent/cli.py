@@ -20,7 +20,7 @@ from types import FrameType
 
 from agent.errors import EXIT_UNEXPECTED
 from agent.parser import Parser
-from mover.errors import Cancelled, MoverError, UsageError
+from mover.errors import Cancelled, MoverError
 
 DEBUG_VARIABLE = "DATA_MOVER_DEBUG"
 
@@ -42,7 +42,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     from agent.console import Console
     from agent.protocol import ErrorBody
-    from agent.verbs import Surroundings
+    from agent.verbs import Surroundings, check_text
 
     words = sys.argv[1:] if argv is None else list(argv)
     for stream in (sys.stdout, sys.stderr):
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     cancel = threading.Event()
     try:
         if words[:1] != ["files"]:  # a guest's names are bytes
-            _check_text(words)
+            for word in words:
+                check_text(word)
         arguments = build_parser().parse_args(words)
         console.json = arguments.json
         with _interruptible(cancel):
@@ -68,6 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has enough (`data-mover points | head`). Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        hint = "is the disk full, or what reads the output gone? nothing of it is half done under its name"
+        console.error(
+            ErrorBody.of(MoverError("the system refused an operation", error.strerror or type(error).__name__, hint))
+        )
+        return MoverError.exit_code
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE) == "1":
             import traceback
@@ -82,17 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         console.error(body)
         return EXIT_UNEXPECTED
-
-
-def _check_text(words: Sequence[str]) -> None:
-    """Commands and records are JSON, which has no place for bytes that are no text."""
-    for word in words:
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            raise UsageError(
-                "an argument that is not UTF-8", ascii(word), "rename the file, or name it by a link"
-            ) from None
 
 
 @contextmanager

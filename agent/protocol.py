@@ -358,7 +358,8 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, error: MoverError) -> ErrorBody:
-        return cls(what=error.what, value=error.value, hint=error.hint, exit_code=error.exit_code, type=error.type)
+        value = error.value.encode(errors="backslashreplace").decode()  # a guest's or a user's bytes may be no text
+        return cls(what=error.what, value=value, hint=error.hint, exit_code=error.exit_code, type=error.type)
 
 
 class _AnyEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):

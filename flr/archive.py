@@ -13,12 +13,12 @@ from __future__ import annotations
 import stat
 import struct
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 from flr.blocks import Extent, Hole
 from flr.errors import RecoveryError
-from flr.fs.base import Attributes, Node
+from flr.fs.base import Attributes, Flag, Node
 from flr.printable import shown
 from flr.session import Session
 
@@ -45,7 +45,7 @@ class Sink(Protocol):
 
 
 class Archive:
-    """One tar. `problem` is told the path and what is wrong; `handled` the bytes of content that went by."""
+    """One tar. `problem` is told the path and what is wrong; `handled` the bytes of content that went by, piece by piece."""
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class Archive:
             self._problem(path, "a socket is not put into an archive" if kind == stat.S_IFSOCK else "of no known type")
             return
         if attributes.links > 1 and kind != stat.S_IFDIR:
-            first = self._linked.setdefault(attributes.number, path)
-            if first != path:
+            first = self._linked.get(attributes.number)
+            if first is not None:
                 self._header(path, attributes, tarfile.LNKTYPE, {}, 0, first)
                 return
         try:
@@ -103,7 +103,7 @@ class Archive:
             if acl and text is not None:
                 found[acl] = text
             else:
-                found[b"SCHILY.xattr." + name] = value
+                found[b"SCHILY.xattr." + name.replace(b"%", b"%25").replace(b"=", b"%3D")] = value
         streams = self._session.streams(self._volume, attributes.node)
         if streams:
             names = ", ".join(shown(stream.name) for stream in streams)
@@ -144,6 +144,8 @@ class Archive:
         if pax:
             self._extended(pax)
         self._write(info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict"))
+        if attributes.links > 1 and kind not in (tarfile.DIRTYPE, tarfile.LNKTYPE):
+            self._linked[attributes.number] = path  # what has no header of its own cannot be linked to
 
     def _extended(self, records: Records) -> None:
         """Names and values are bytes as they are, as GNU tar writes them; a record's length counts itself."""
@@ -167,9 +169,12 @@ class Archive:
         except RecoveryError as error:
             self._problem(path, str(error))
             return
+        if parts == [(0, size)] and attributes.flags & Flag.SUSPICIOUS:
+            self._problem(path, f"it says that it has {size} bytes, more than its volume, and is left out")
+            return
         if parts == [(0, size)] or not size:
             self._header(path, attributes, tarfile.REGTYPE, extra, size)
-            self._content(path, node, [(0, size)])
+            self._content(path, node, size, [(0, size)])
         else:
             table = f"{len(parts)}\n" + "".join(f"{start}\n{length}\n" for start, length in parts)
             head = table.encode()
@@ -185,8 +190,7 @@ class Archive:
             stored = (folder + b"/" if folder else b"") + b"GNUSparseFile.0/" + name
             self._header(stored, attributes, tarfile.REGTYPE, extra, len(head) + sum(length for _, length in parts))
             self._write(head)
-            self._content(path, node, parts)
-        self._handled(size)
+            self._content(path, node, size, parts)
 
     def _parts(self, node: Node, size: int) -> list[tuple[int, int]]:
         """(offset, length) of what is no hole, ascending; an empty one at the end of a file that ends in a hole."""
@@ -213,20 +217,35 @@ class Archive:
             parts.append((size, 0))
         return parts
 
-    def _content(self, path: bytes, node: Node, parts: Iterable[tuple[int, int]]) -> None:
-        for start, length in parts:
-            done = 0
-            try:
-                for piece in self._session.content(self._volume, node, start + length, start):
-                    if isinstance(piece, Hole):
-                        self._zeros(piece.length)
-                        done += piece.length
-                    else:
-                        self._write(piece)
-                        done += len(piece)
-            except RecoveryError as error:
-                self._problem(path, f"it breaks off after {start + done} bytes, the rest is zeros: {error}")
-                self._zeros(length - done)
+    def _content(self, path: bytes, node: Node, size: int, parts: list[tuple[int, int]]) -> None:
+        """The bytes of `parts`, which ascend and leave out nothing but holes; in one go, so that what comes next is on its way."""
+        at = done = 0
+        waiting = iter(parts)
+        start, length = next(waiting)
+        try:
+            for piece in self._session.content(self._volume, node, size):
+                count = piece.length if isinstance(piece, Hole) else len(piece)
+                end = at + count
+                while True:
+                    low, high = max(start, at), min(start + length, end)
+                    if low < high:
+                        if isinstance(piece, Hole):
+                            self._zeros(high - low)
+                        else:
+                            self._write(piece[low - at : high - at])
+                        done += high - low
+                    if start + length > end:
+                        break
+                    following = next(waiting, None)
+                    if following is None:
+                        break
+                    start, length = following
+                at = end
+                self._handled(count)
+        except RecoveryError as error:
+            self._problem(path, f"it breaks off after {at} bytes, the rest is zeros: {error}")
+            self._zeros(sum(length for _, length in parts) - done)
+            self._handled(size - at)
         self._write(bytes(-self._written % BLOCK))
 
     def _zeros(self, length: int) -> None:

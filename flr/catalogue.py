@@ -12,6 +12,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +22,13 @@ import numpy as np
 from flr.errors import Unsupported
 from flr.fs.base import FIRST_TIME, Node
 from flr.fs.table import Table
-from mover.errors import UsageError
+from flr.session import DEEPEST
+from mover.errors import TargetError, UsageError
 
 VERSION = 1
 """Of the schema, in `PRAGMA user_version`."""
 BATCH = 1000
+PATHS_KEPT = 10_000
 _SCHEMA = """
 CREATE TABLE entry (
     id INTEGER PRIMARY KEY,
@@ -130,6 +133,16 @@ def _translated(glob: bytes) -> bytes:
     return b"(?:" + made + rb")\Z"
 
 
+@contextmanager
+def _disk() -> Iterator[None]:
+    """What SQLite cannot write or read, as an error of ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        hint = "free space in the folder for temporary files, or name another one by TMPDIR"
+        raise TargetError("the catalogue of a search cannot be kept", str(error), hint) from None
+
+
 class Catalogue:
     """A context manager. `root` is the number of the volume's root folder."""
 
@@ -138,6 +151,7 @@ class Catalogue:
         self.complete = False
         self._lock = threading.Lock()
         self._folders: dict[int, tuple[int, bytes]] = {}
+        self._paths: dict[int, bytes] = {}
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -179,7 +193,7 @@ class Catalogue:
             columns.append(values)
         columns += [rows["flags"].tolist(), [table.problems.get(k, "") for k in range(count)]]
         inside = np.flatnonzero((rows["mode"] & 0o170000) == 0o040000).tolist()
-        with self._lock:
+        with self._lock, _disk():
             self._db.execute("BEGIN")
             self._db.executemany(_INSERT, zip(*columns, strict=True))
             self._db.execute("COMMIT")
@@ -194,16 +208,29 @@ class Catalogue:
 
     def path(self, folder: int, name: bytes) -> bytes | None:
         """Of an entry; None while a folder above it has not been met."""
-        parts = [name]
-        for _ in range(len(self._folders) + 1):
-            if folder == self.root:
-                return b"/" + b"/".join(reversed(parts))
-            above = self._folders.get(folder)
+        above = self._path_of(folder)
+        return None if above is None else above + b"/" + name
+
+    def _path_of(self, folder: int) -> bytes | None:
+        """Without a slash at its end; of the last folders that were asked for it is remembered."""
+        known = self._paths.get(folder)
+        if known is not None:
+            return known
+        parts: list[bytes] = []
+        at = folder
+        for _ in range(DEEPEST):
+            if at == self.root:
+                made = b"".join(b"/" + part for part in reversed(parts))
+                if len(self._paths) == PATHS_KEPT:
+                    self._paths.clear()
+                self._paths[folder] = made
+                return made
+            above = self._folders.get(at)
             if above is None:
                 return None
-            folder, name = above
+            at, name = above
             parts.append(name)
-        return None  # a circle
+        return None  # a circle, or deeper than a walk goes
 
     def search(self, query: Query, after: int = 0) -> Iterator[tuple[int, Match | None]]:
         """(id, match) of entries behind `after`, in the order in which they were found; None for each that does not match. An entry
@@ -214,7 +241,7 @@ class Catalogue:
         sql = f"""SELECT id, folder, name, number, generation, mode, size, modified, owner, "group", flags, problem FROM entry
  WHERE id > ?{where} ORDER BY id LIMIT {BATCH}"""  # noqa: S608 - columns and signs of ours
         while True:
-            with self._lock:
+            with self._lock, _disk():
                 rows = self._db.execute(sql, (after, *values)).fetchall()
             for (
                 identifier,
@@ -247,7 +274,7 @@ class Catalogue:
                 return
 
     def _below(self, folder: int, above: int) -> bool:
-        for _ in range(len(self._folders) + 1):
+        for _ in range(DEEPEST):
             if folder == above:
                 return True
             if folder not in self._folders:

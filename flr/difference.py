@@ -16,8 +16,8 @@ from flr.errors import RecoveryError
 from flr.fs.base import Attributes, Entry, Node
 from flr.session import DEEPEST, Session
 
-MOST_OF_A_FOLDER = 2_000_000
-"""Entries; both sides of one folder are held in memory."""
+MOST_OF_A_FOLDER = 500_000
+"""Entries; both sides of one folder are held in memory, about 600 bytes each."""
 
 
 class Side(NamedTuple):
@@ -42,16 +42,22 @@ _COMPARED = ("mode", "owner", "group", "modified", "device")
 
 
 def difference(
-    old: Side, new: Side, path: bytes, problem: Callable[[bytes, RecoveryError], None], *, contents: bool = False
+    old: Side,
+    new: Side,
+    path: bytes,
+    problem: Callable[[bytes, RecoveryError], None],
+    *,
+    contents: bool = False,
+    step: Callable[[], None] = lambda: None,
 ) -> Iterator[Change]:
-    """In the order of names. `problem` is told what cannot be compared."""
+    """In the order of names. `problem` is told what cannot be compared; `step` is called often, to raise when it shall end."""
     seen: set[int] = set()
     todo: list[tuple[bytes, Node, Node, int]] = [(path.rstrip(b"/") + b"/", old.folder.node, new.folder.node, 0)]
     while todo:
         above, one, two, depth = todo.pop()
         try:
-            left = _entries(old, one)
-            right = _entries(new, two)
+            left = _entries(old, one, step)
+            right = _entries(new, two, step)
         except RecoveryError as error:
             problem(above, error)
             continue
@@ -67,7 +73,8 @@ def difference(
                 problem(here, RecoveryError("an entry cannot be compared", a.problem or b.problem))
                 continue
             try:
-                how = _how(old, new, a.attributes, b.attributes, contents)
+                step()
+                how = _how(old, new, a.attributes, b.attributes, contents, step)
             except RecoveryError as error:
                 problem(here, error)
                 continue
@@ -82,16 +89,19 @@ def difference(
         todo.extend(reversed(below))
 
 
-def _entries(side: Side, node: Node) -> dict[bytes, Entry]:
+def _entries(side: Side, node: Node, step: Callable[[], None]) -> dict[bytes, Entry]:
     found: dict[bytes, Entry] = {}
     for entry in side.session.folder(side.volume, node):
         found[entry.name] = entry
+        step()
         if len(found) > MOST_OF_A_FOLDER:
             raise RecoveryError("a folder has more entries than can be compared", MOST_OF_A_FOLDER)
     return found
 
 
-def _how(old: Side, new: Side, a: Attributes, b: Attributes, contents: bool) -> tuple[str, ...]:
+def _how(
+    old: Side, new: Side, a: Attributes, b: Attributes, contents: bool, step: Callable[[], None]
+) -> tuple[str, ...]:
     if stat.S_IFMT(a.mode) != stat.S_IFMT(b.mode):
         return ("type",)
     how = [name for name in _COMPARED if getattr(a, name) != getattr(b, name)]
@@ -103,16 +113,17 @@ def _how(old: Side, new: Side, a: Attributes, b: Attributes, contents: bool) -> 
     if kind == stat.S_IFREG:
         if a.size != b.size:
             how.append("size")
-        elif contents and not _same_bytes(old, new, a, b):
+        elif contents and not _same_bytes(old, new, a, b, step):
             how.append("content")
     return tuple(how)
 
 
-def _same_bytes(old: Side, new: Side, a: Attributes, b: Attributes) -> bool:
+def _same_bytes(old: Side, new: Side, a: Attributes, b: Attributes, step: Callable[[], None]) -> bool:
     left = _Bytes(old, a)
     right = _Bytes(new, b)
     at = 0
     while at < a.size:
+        step()
         one, two = left.next(), right.next()
         count = min(len(one), len(two))
         if one[:count] != two[:count]:

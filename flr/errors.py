@@ -31,6 +31,13 @@ class OutOfBounds(Corrupt):
     hint_default = "the image is shorter than its structures say, or they are damaged; try another restore point"
 
 
+class Unreadable(RecoveryError):
+    """The disk's bytes themselves cannot be had: a damaged chunk of the repository, a bad sector of an image."""
+
+    exit_code = 5
+    hint_default = "what lies elsewhere can be read; try another restore point, and run a health check"
+
+
 class Unsupported(RecoveryError):
     """Understood well enough to know that it cannot be read here."""
 

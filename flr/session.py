@@ -30,6 +30,8 @@ PIECE = 1 << 20
 """Bytes that are handed on at a time."""
 AHEAD = 16
 """Pieces that are on their way while one is handed on."""
+MOST_LISTED = 5_000_000
+"""Entries of one folder."""
 MOST_LINKS = 40
 DEEPEST = 256
 """Folders within each other; a walk goes no deeper, a path is no longer."""
@@ -45,7 +47,8 @@ class Opened:
 
 
 class Session:
-    """A context manager; the disks are their opener's. `without_journal`: as the disk is, without its journals."""
+    """A context manager; the disks are their opener's. `without_journal`: as the disk is, without its journals.
+    `of`: the resource whose disks these are, if one is known."""
 
     def __init__(
         self,
@@ -55,11 +58,14 @@ class Session:
         note: Callable[[str], None] = lambda text: None,
         patience: float = PATIENCE_SECONDS,
         without_journal: bool = False,
+        of: str = "",
     ) -> None:
         self.disks = disks
+        self.of = of
         self.parser = Parser(disks, clock, note, patience)
         self._replay = not without_journal
         self._ahead = ThreadPoolExecutor(1, "flr-ahead")
+        self._told: dict[str, set[str]] = {}
         self._found: tuple[list[find.Entry], list[str]] | None = None
 
     def __enter__(self) -> Session:
@@ -91,10 +97,15 @@ class Session:
         """NodeNotFound, Unsupported and its like when it cannot be opened."""
         self.volume(volume)
         about, root, warnings = self.parser.ask("open", volume, [], tuple[About, Node, list[str]])
+        self._told.setdefault(volume, set()).update(warnings)
         return Opened(about, root, warnings)
 
-    def warnings(self, volume: str) -> list[str]:
-        return self.parser.ask("warnings", volume, [], list[str])
+    def news(self, volume: str) -> list[str]:
+        """What the reader found odd since the volume was opened, or since this was asked last."""
+        known = self._told.setdefault(volume, set())
+        found = [text for text in self.parser.ask("warnings", volume, [], list[str]) if text not in known]
+        known.update(found)
+        return found
 
     # -- nodes
 
@@ -132,7 +143,11 @@ class Session:
 
     def folder(self, volume: str, node: Node) -> Iterator[Entry]:
         """All entries, a part at a time."""
+        left = MOST_LISTED
         for table in self.parts(volume, node):
+            left -= len(table.names)
+            if left < 0:
+                raise TooMuch("a folder has more entries than are listed", f"{MOST_LISTED}")
             yield from unpack(table).entries
 
     def scan(self, volume: str, cursor: int = 0, count: int = MOST_ENTRIES) -> Scan | None:
@@ -142,6 +157,7 @@ class Session:
             return None
         if scans[0].cursor is not None and scans[0].cursor <= cursor:
             raise Corrupt("a scan does not get on", f"{volume}: {cursor}")
+        _names(volume, [name for found in scans[0].found for _, name in found.names])
         return scans[0]
 
     def attributes(self, volume: str, node: Node) -> Attributes:
@@ -174,7 +190,7 @@ class Session:
                 trail = trail[:-1] or [root]
                 continue
             if not trail[-1].is_directory:
-                raise WrongKind("not a folder", shown(b"/".join([*reversed(todo), part])))
+                raise WrongKind("not a folder", shown(path))
             entry = self.parser.ask("find", volume, [_pair(trail[-1].node), part], Entry)
             if entry.attributes is None:
                 raise Corrupt("an entry's node cannot be read", f"{shown(path)}: {entry.problem}")
@@ -260,11 +276,17 @@ class Session:
 def _checked(volume: str, table: Table, cursor: int) -> Table:
     """Corrupt when it is none."""
     table.columns()
-    if any(b"/" in name or name in (b"", b".", b"..") for name in table.names):
-        raise Corrupt("a listing has a name that none can have", volume)
+    _names(volume, table.names)
     if table.cursor is not None and table.cursor <= cursor:
         raise Corrupt("a listing does not get on", f"{volume}: {cursor}")
     return table
+
+
+def _names(volume: str, names: list[bytes]) -> None:
+    """Corrupt when one of them leads elsewhere than into its folder."""
+    for name in names:
+        if b"/" in name or b"\0" in name or name in (b"", b".", b".."):
+            raise Corrupt("a listing has a name that none can have", volume)
 
 
 def _pair(node: Node) -> tuple[int, int]:

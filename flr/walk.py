@@ -49,7 +49,7 @@ def walk(session: Session, volume: str, start: Attributes, path: bytes, problem:
             try:
                 answers = session.tables(volume, [one.node for one in asked], SMALL)
             except RecoveryError:  # not of one folder: perhaps the parser died of one of them
-                asked, answers = [folder], [_alone(session, volume, folder)]
+                answers = [_alone(session, volume, one) for one in asked]
             known.update(zip((one.number for one in asked), answers, strict=True))
         below: list[tuple[bytes, Attributes, int]] = []
         first = True
@@ -117,14 +117,20 @@ def everything(
     volume is wanted and can be scanned, else a walk."""
     cursor: int | None = 0
     if start.number == session.open(volume).root.number:
-        while cursor is not None:
-            scan = session.scan(volume, cursor)
-            if scan is None:
-                break
-            pairs = [(folder.number, name, found.attributes) for found in scan.found for folder, name in found.names]
-            entries = [Entry(name, found.number, found) for _, name, found in pairs]
-            yield [folder for folder, _, _ in pairs], pack(Listing(entries, None))
-            cursor = scan.cursor
+        try:
+            while cursor is not None:
+                scan = session.scan(volume, cursor)
+                if scan is None:
+                    break
+                pairs = [
+                    (folder.number, name, found.attributes) for found in scan.found for folder, name in found.names
+                ]
+                entries = [Entry(name, found.number, found) for _, name, found in pairs]
+                yield [folder for folder, _, _ in pairs], pack(Listing(entries, None))
+                cursor = scan.cursor
+        except RecoveryError as error:
+            problem(path, error)
+            return
         if cursor is None:
             return
     for part in walk(session, volume, start, path, problem):

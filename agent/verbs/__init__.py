@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from agent.console import Console
 from mover.clock import SYSTEM, Clock
+from mover.errors import UsageError
 
 REPOSITORY_VARIABLE, QUEUE_VARIABLE = "DATA_MOVER_REPOSITORY", "DATA_MOVER_QUEUE"
 
@@ -48,3 +49,13 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
         "--repository", metavar="URL", help=f"file:///path or a container's https URL; else {REPOSITORY_VARIABLE}"
     )
     add_password(parser)
+
+
+def check_text(word: str) -> None:
+    """Commands and records are JSON, which has no place for bytes that are no text."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            "an argument that is not UTF-8", ascii(word), "rename the file, or name it by a link"
+        ) from None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import passwords
 from agent.figures import format_size, parse_moment, parse_size
-from agent.verbs import Surroundings, add_json, add_repository
+from agent.verbs import Surroundings, add_json, add_repository, check_text
 from agent.verbs.entries import Problems, document_of, entry_line, name_document, shown, since_1970
 from agent.verbs.target import named_repository, named_secret, settings_for
 from mover.errors import Cancelled, UsageError
@@ -49,7 +49,11 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
 
     find = _action(actions, "find", "look for files below a folder", run_find)
     find.add_argument(
-        "glob", metavar="GLOB", nargs="?", default="", help="as a shell reads it; with a slash it is the path's"
+        "glob",
+        metavar="GLOB",
+        nargs="?",
+        default="",
+        help="as a shell reads it; with a slash it is the path's, from --in on",
     )
     find.add_argument(
         "--regex", metavar="RE", default="", help="a regular expression instead, found anywhere in the name"
@@ -112,11 +116,14 @@ def _session(arguments: argparse.Namespace, around: Surroundings, point: str | N
     from flr.session import Session
     from flr.virtual.open import open_point, open_sources
 
+    for text in (arguments.point, point, arguments.repository, getattr(arguments, "volume", None), *arguments.image):
+        check_text(text or "")
     identifier = point or arguments.point
     if bool(identifier) == bool(arguments.image):
         hint = "--point ID looks into a restore point, --image PATH into an image"
         raise UsageError("one restore point, or images: neither or both were named", identifier or "", hint)
     with ExitStack() as stack:
+        of = ""
         if arguments.image:
             disks = stack.enter_context(open_sources([_source(text, around) for text in arguments.image]))
         else:
@@ -126,6 +133,7 @@ def _session(arguments: argparse.Namespace, around: Surroundings, point: str | N
             place = passwords.reference(arguments.password_file, arguments.password_fd, environ)
             opened = stack.enter_context(open_repository(reference(url, place), settings_for(around, environ)))
             found = opened.repository.find_point(identifier)
+            of = found.body.resource_name
             disks = stack.enter_context(open_point(opened.repository, found, around.console.say))
         yield stack.enter_context(
             Session(
@@ -133,6 +141,7 @@ def _session(arguments: argparse.Namespace, around: Surroundings, point: str | N
                 clock=around.clock,
                 note=around.console.say,
                 without_journal=arguments.without_journal,
+                of=of,
             )
         )
 
@@ -189,12 +198,14 @@ def _path(text: str) -> bytes:
 
 
 def run_volumes(arguments: argparse.Namespace, around: Surroundings) -> int:
-    from mover.errors import MoverError
+    from flr.errors import RecoveryError
+    from flr.parser.protocol import ParserDied
 
     rows = []
     with _session(arguments, around) as session:
         found, warnings = session.found()
         for entry in found:
+            stop_if_asked(around)
             about = None
             notes = list(entry.warnings)
             why = entry.why_not
@@ -202,7 +213,9 @@ def run_volumes(arguments: argparse.Namespace, around: Surroundings) -> int:
                 try:
                     opened = session.open(entry.id)
                     about, notes = opened.about, notes + opened.warnings
-                except MoverError as error:
+                except ParserDied:
+                    raise
+                except RecoveryError as error:
                     why = str(error)
             rows.append((entry, about, why, notes))
     if around.console.json:
@@ -263,15 +276,16 @@ def run_list(arguments: argparse.Namespace, around: Surroundings) -> int:
         for entry in entries:
             stop_if_asked(around)
             if around.console.json:
-                documents.append(document_of(session, volume, entry, arguments.details))
+                documents.append(document_of(session, volume, entry, arguments.details, problems))
             else:
-                for line in entry_line(session, volume, entry, arguments.details):
+                for line in entry_line(session, volume, entry, arguments.details, problems):
                     around.console.line(line)
             if entry.problem:
                 problems.add(entry.name, entry.problem)
+        problems.odd(session.news(volume))
         if around.console.json:
             around.console.document(
-                {"volume": volume, "path": name_document(path), "entries": documents, "problems": problems.documents}
+                {"volume": volume, "path": name_document(path), "entries": documents, **problems.told()}
             )
         return problems.exit_code()
 
@@ -285,7 +299,7 @@ def _entry_of(name: bytes, attributes: Attributes) -> Entry:
 def stop_if_asked(around: Surroundings) -> None:
     """Cancelled after Ctrl-C."""
     if around.cancel.is_set():
-        raise Cancelled("interrupted")
+        raise Cancelled("interrupted", hint="nothing was changed; issue it again")
 
 
 def run_find(arguments: argparse.Namespace, around: Surroundings) -> int:
@@ -324,6 +338,9 @@ def run_find(arguments: argparse.Namespace, around: Surroundings) -> int:
                         session, volume, start, prefix, lambda path, e: problems.add(path, str(e))
                     ):
                         catalogue.add(folders, table)
+                        for k, text in table.problems.items():
+                            folder = folders if isinstance(folders, int) else folders[k]
+                            problems.add(catalogue.path(folder, table.names[k]) or table.names[k], text)
                         if around.cancel.is_set():
                             break
                 except BaseException as error:
@@ -340,12 +357,11 @@ def run_find(arguments: argparse.Namespace, around: Surroundings) -> int:
                 while True:
                     complete = done.is_set()
                     for identifier, match in search:
+                        stop_if_asked(around)
                         after = identifier
                         if match is None:
                             continue
                         path = (prefix if prefix != b"/" else b"") + match.path
-                        if match.problem:
-                            problems.add(path, match.problem)
                         if around.console.json:
                             found.append(_match_document(path, match))
                         elif arguments.null:
@@ -363,11 +379,14 @@ def run_find(arguments: argparse.Namespace, around: Surroundings) -> int:
             if trouble:
                 raise trouble[0]
             stop_if_asked(around)
+            problems.odd(session.news(volume))
             if around.console.json:
-                document = {"volume": volume, "found": found, "seen": catalogue.count(), "problems": problems.documents}
-                around.console.document(document)
+                around.console.document(
+                    {"volume": volume, "found": found, "seen": catalogue.count(), **problems.told()}
+                )
             elif not arguments.null:
-                around.console.say(f"{catalogue.count()} entries were looked at")
+                count = catalogue.count()
+                around.console.say("1 entry was looked at" if count == 1 else f"{count} entries were looked at")
         return problems.exit_code()
 
 
@@ -409,7 +428,9 @@ def run_cat(arguments: argparse.Namespace, around: Surroundings) -> int:
             stop_if_asked(around)
             out.write(bytes(piece.length) if isinstance(piece, Hole) else piece)
         out.flush()
-    return 0
+        problems = Problems(around)
+        problems.odd(session.news(volume))
+        return problems.exit_code()
 
 
 def run_get(arguments: argparse.Namespace, around: Surroundings) -> int:
@@ -428,6 +449,10 @@ def run_diff(arguments: argparse.Namespace, around: Surroundings) -> int:
     changes: list[dict[str, Any]] = []
     counts = {"added": 0, "removed": 0, "changed": 0}
     with _session(arguments, around, arguments.since) as old, _session(arguments, around) as new:
+        if old.of != new.of:
+            raise UsageError(
+                "restore points of two resources", f"{old.of} and {new.of}", "compare points of one resource"
+            )
         sides = []
         for session in (old, new):
             volume = _opened(session, arguments, around)
@@ -437,9 +462,13 @@ def run_diff(arguments: argparse.Namespace, around: Surroundings) -> int:
             sides.append(Side(session, volume, folder))
         prefix = b"/" + path.strip(b"/")
         for change in difference(
-            sides[0], sides[1], prefix, lambda where, e: problems.add(where, str(e)), contents=arguments.contents
+            sides[0],
+            sides[1],
+            prefix,
+            lambda where, e: problems.add(where, str(e)),
+            contents=arguments.contents,
+            step=lambda: stop_if_asked(around),
         ):
-            stop_if_asked(around)
             counts[change.what] += 1
             if around.console.json:
                 changes.append({**name_document(change.path), "what": change.what, "how": change.how})
@@ -448,8 +477,10 @@ def run_diff(arguments: argparse.Namespace, around: Surroundings) -> int:
                 slash = "/" if (change.new or change.old) and (change.new or change.old).is_directory else ""  # type: ignore[union-attr]
                 how = f"  ({', '.join(change.how)})" if change.how else ""
                 around.console.line(f"{sign} {shown(change.path)}{slash}{how}")
+        for side in sides:
+            problems.odd(side.session.news(side.volume))
     if around.console.json:
-        around.console.document({"changes": changes, **counts, "problems": problems.documents})
+        around.console.document({"changes": changes, **counts, **problems.told()})
     else:
         around.console.say(f"{counts['added']} added, {counts['removed']} removed, {counts['changed']} changed")
     return problems.exit_code()

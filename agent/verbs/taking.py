@@ -57,13 +57,13 @@ def take(
                 taking.file(wanted[0][1], out)
             else:
                 taking.tar(wanted, out)
+            problems.odd(session.news(volume))
     if arguments.to != "-":
+        to = shown(os.fsencode(arguments.to))
         if around.console.json:
-            around.console.document(
-                {"to": arguments.to, "size": taking.handled, "entries": taking.entries, "problems": problems.documents}
-            )
+            around.console.document({"to": to, "size": taking.handled, "entries": taking.entries, **problems.told()})
         else:
-            around.console.line(f"{taking.entries} entries, {format_size(taking.handled)} into {arguments.to}")
+            around.console.line(f"{taking.entries} entries, {format_size(taking.handled)} into {to}")
     return problems.exit_code()
 
 
@@ -153,7 +153,7 @@ class _Taking:
             base = path.rstrip(b"/").rpartition(b"/")[2]
             if base in (b"", b".", b".."):
                 base = b"."
-            if base in said and base != b".":
+            if base in said:
                 self._problems.add(path, f"left out: {shown(said[base])} has the same name in the archive")
                 continue
             said[base] = path

@@ -14,6 +14,7 @@ from __future__ import annotations
 import stat
 from abc import ABC, abstractmethod
 from enum import IntFlag
+from typing import Annotated
 
 import msgspec
 
@@ -51,11 +52,16 @@ class Flag(IntFlag):
     SUSPICIOUS = 4096  # larger than its volume, or another claim that a sound file system does not make
 
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+"""Of at most 64 bits, as everything that crosses the socket."""
+Word = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+
 class Node(msgspec.Struct, frozen=True, array_like=True):
     """A file's or folder's place in its file system: inode or MFT entry, and how often that was used before."""
 
-    number: int
-    generation: int
+    number: Count
+    generation: Word
 
 
 class Attributes(msgspec.Struct, array_like=True, gc=False):
@@ -65,20 +71,20 @@ class Attributes(msgspec.Struct, array_like=True, gc=False):
     `allocated` is what the content takes on disk, where known. `device` is `os.makedev` of a device node.
     """
 
-    number: int
-    generation: int
-    mode: int
-    links: int
-    owner: int | None
-    group: int | None
-    size: int
-    allocated: int | None
+    number: Count
+    generation: Word
+    mode: Word
+    links: Count
+    owner: Word | None
+    group: Word | None
+    size: Count
+    allocated: Count | None
     modified: int | None
     changed: int | None
     accessed: int | None
     created: int | None
-    device: int = 0
-    flags: int = 0
+    device: Count = 0
+    flags: Word = 0
 
     @property
     def node(self) -> Node:
@@ -127,7 +133,7 @@ class Stream(msgspec.Struct, frozen=True, array_like=True):
     """A named stream of a node beside its content; `name` as UTF-8 (surrogates kept), `size` in bytes."""
 
     name: bytes
-    size: int
+    size: Count
 
 
 class About(msgspec.Struct, kw_only=True):

@@ -13,13 +13,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+import flr
 from flr import errors
-from flr.errors import RecoveryError, TooMuch
+from flr.errors import RecoveryError, TooMuch, Unreadable
 from flr.parser.protocol import (
+    LARGEST_WISH,
+    MOST_BLOCKS,
     MOST_NEEDED,
     MOST_RANGES,
     OUT_OF_MEMORY,
@@ -33,21 +38,28 @@ from flr.parser.protocol import (
     Peer,
     Ready,
 )
+from flr.printable import printable
 from flr.virtual.disk import VirtualDisk
 from mover.clock import Clock
+from mover.repository.maps import BLOCK_SIZE
 
 PATIENCE_SECONDS = 30.0
 """For which a parser may think about one question."""
 OPENING = 10
 """Times as long for what replays a journal: a full one of XFS has millions of changes."""
-MOST_NEEDED_AT_ALL, LEAST_NEEDED = 16 << 30, 16 << 10
-"""Bytes that a parser may ask for to answer one question, and what asking costs at least: more than the largest journal."""
+MOST_NEEDED_AT_ALL = 64 << 30
+"""Bytes of the blocks that a parser may ask for to answer one question: more than the largest journal."""
 START_SECONDS = 60.0
-MOST_DEATHS = 25
+MOST_DEATHS, ANSWERS_A_STRIKE = 25, 50
+"""Deaths after which a session gives up; so many answers make good for one."""
+MOST_LAYERS = 20
 LONGEST_TEXT = 500
 """Letters of an error that the parser tells."""
-COMMAND = (sys.executable, "-P", "-m", "flr.parser.process")
-"""With the number of its socket behind it."""
+_HOME = str(Path(flr.__file__).parents[1])
+_BOOT = "import sys; sys.path[:] = sys.argv[3:]; from flr.parser.process import main; main()"
+COMMAND = (sys.executable, "-I", "-c", _BOOT)
+"""With the number of its socket behind it, and then where modules are: just where this process has them, whoever started it and
+however (a package's launcher has them in a folder of its own)."""
 T = TypeVar("T")
 _ANSWERS = msgspec.msgpack.Decoder(Answer)
 _ERRORS: dict[str, type[RecoveryError]] = {
@@ -77,6 +89,9 @@ class Parser:
         self._peer: Peer | None = None
         self._until = 0.0
         self._looking: list[Any] | None = None
+        self._starter = ThreadPoolExecutor(1, "flr-parser")
+        self._closed = False
+        self._strikes = 0.0
         self.deaths = 0
         self.layers: list[str] = []
         self.missing: list[str] = []
@@ -92,74 +107,109 @@ class Parser:
         """The answer, checked to be of that type. RecoveryError as the parser tells it, ParserDied, ParserFault; what reading a
         disk raises."""
         with self._lock:
+            if self._closed:
+                raise ParserDied("the session is closed", method)
             peer = self._peer
             if peer is None:
                 peer = self._start()
                 if self._looking is not None:
-                    self._question(peer, Ask("look", "", self._looking), object)
-                    if volume and method != "open":  # or the question would pay for the journal
-                        self._question(peer, Ask("open", volume, []), object)
+                    self._again(peer, volume, method)
             return self._question(peer, Ask(method, volume, arguments), kind)
 
+    def _again(self, peer: Peer, volume: str, method: str) -> None:
+        """A new parser looks at the disks as the last one had; the volume's journal is not at the expense of the question."""
+        try:
+            self._question(peer, Ask("look", "", self._looking or []), object)
+            if volume and method != "open":
+                self._question(peer, Ask("open", volume, []), object)
+        except BaseException:
+            self._end()
+            raise
+
     def close(self) -> None:
+        """Also in the middle of a question, which then ends with ParserDied."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()
         with self._lock:
             self._end()
+        self._starter.shutdown()
 
     # -- one question
 
     def _question(self, peer: Peer, ask: Ask, kind: type[T]) -> T:
-        thought = self._patience * (OPENING if ask.method == "open" else 1)
-        trouble: BaseException | None = None
+        left = self._patience * (OPENING if ask.method == "open" else 1)
         what = f"{ask.method} {ask.volume}".strip()
         needed = 0
-        try:
-            peer.send(msgspec.msgpack.encode(ask))
-            while True:
-                began = self._clock.monotonic()
-                self._until = began + thought
-                answer = _ANSWERS.decode(peer.receive())
-                thought -= self._clock.monotonic() - began
+        payload = msgspec.msgpack.encode(ask)
+        while True:
+            began = self._clock.monotonic()
+            self._until = began + left
+            try:
+                peer.send(payload)
+                frame = peer.receive()
+                if frame[1:3] != b"\xa1d" and len(frame) > LARGEST_WISH:
+                    raise ValueError("a wish of that size")
+                answer = _ANSWERS.decode(frame)
+                if isinstance(answer, Done):
+                    found = msgspec.msgpack.decode(answer.value, type=kind)
+                    self._strikes = max(0.0, self._strikes - 1 / ANSWERS_A_STRIKE)
+                    return found
+                if isinstance(answer, Ready):
+                    raise ValueError("it greets again")
                 if isinstance(answer, Need):
-                    needed += LEAST_NEEDED + sum(length for _, _, length in answer.ranges)
+                    needed += self._cost(answer)
                     if needed > MOST_NEEDED_AT_ALL:
                         raise TimeoutError
-                    peer.connection.settimeout(None)
-                    try:
-                        data = self._bytes(answer)
-                    except ValueError:
-                        raise
-                    except BaseException as error:
-                        trouble, data = error, b""
-                        if not isinstance(error, Exception):
-                            raise
-                    peer.send(data)
-                elif isinstance(answer, Done):
-                    return msgspec.msgpack.decode(answer.value, type=kind)
-                elif isinstance(answer, Failed):
-                    if answer.kind == "DiskUnread" and trouble is not None:
-                        raise trouble
-                    raise told(answer)
-                else:
-                    raise ValueError("it greets again")
-        except (ValueError, msgspec.MsgspecError) as error:
-            raise self._died("the parser said something that is no answer", f"{what}: {type(error).__name__}") from None
-        except TimeoutError:
-            raise self._died("the parser thought for too long, or asked for too much, and was stopped", what) from None
-        except (EOFError, OSError):
-            raise self._died("the parser died", what) from None
-        except BaseException as error:
-            if not isinstance(error, Exception):
+            except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+                raise self._died(
+                    "the parser said something that is no answer", f"{what}: {type(error).__name__}"
+                ) from None
+            except TimeoutError:
+                raise self._died(
+                    "the parser thought for too long, or asked for too much, and was stopped", what
+                ) from None
+            except (EOFError, OSError):
+                raise self._died("the parser died", what) from None
+            except BaseException:
                 self._end()  # in the middle of a question: the next one begins anew
-            raise
+                raise
+            left -= self._clock.monotonic() - began
+            if isinstance(answer, Failed):
+                raise told(answer)
+            try:
+                payload = self._bytes(answer)
+            except Unreadable:
+                payload = b""  # the parser asks for its neighbours again, one by one
+            except BaseException:
+                self._end()  # nobody can answer: the store's error is the question's
+                raise
+
+    def _cost(self, need: Need) -> int:
+        """Bytes of the blocks that are asked for. ValueError when it asks for what it cannot want."""
+        blocks: set[tuple[int, int]] = set()
+        for disk, offset, length in need.ranges:
+            if (
+                not 0 <= disk < len(self._disks)
+                or offset < 0
+                or length <= 0
+                or offset + length > self._disks[disk].size
+            ):
+                raise ValueError("it asks for what no disk has")
+            if length > MOST_NEEDED:
+                raise ValueError("it asks for too much")
+            blocks.update(
+                (disk, block) for block in range(offset // BLOCK_SIZE, (offset + length - 1) // BLOCK_SIZE + 1)
+            )
+        wanted = sum(length for _, _, length in need.ranges)
+        if len(need.ranges) > MOST_RANGES or wanted > MOST_NEEDED or len(blocks) > MOST_BLOCKS:
+            raise ValueError("it asks for too much")
+        return len(blocks) * BLOCK_SIZE
 
     def _bytes(self, need: Need) -> bytes:
-        """ValueError when it asks for what it cannot want."""
-        if len(need.ranges) > MOST_RANGES or sum(length for _, _, length in need.ranges) > MOST_NEEDED:
-            raise ValueError("it asks for too much")
         by_disk: dict[int, list[tuple[int, int]]] = {}
         for disk, offset, length in need.ranges:
-            if not 0 <= disk < len(self._disks) or offset < 0 or length < 0 or offset + length > self._disks[disk].size:
-                raise ValueError("it asks for what no disk has")
             by_disk.setdefault(disk, []).append((offset, length))
         if len(by_disk) == 1:
             ((disk, ranges),) = by_disk.items()
@@ -170,43 +220,54 @@ class Parser:
         process = self._process
         if process is not None:
             try:
-                code: int | None = process.wait(0.5) if what == "the parser died" else None
+                code: int | None = (
+                    process.wait(0.5) if what in ("the parser died", "the parser did not start") else None
+                )
             except subprocess.TimeoutExpired:
                 code = None
             if code is not None:
                 value += f" ({_reason(code)})"
         self._end()
         self.deaths += 1
+        self._strikes += 1
         return ParserDied(what, value)
 
     # -- its life
 
     def _start(self) -> Peer:
-        if self.deaths > MOST_DEATHS:
+        if self._strikes > MOST_DEATHS:
             raise TooMuch("the parser died too often in this session", f"{self.deaths} times")
         ours, theirs = socket.socketpair()
         peer = self._peer = Peer(ours, lambda: self._until - self._clock.monotonic())
-        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "HOME") if name in os.environ}
         with theirs:
-            self._process = subprocess.Popen(
-                [*self._command, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                cwd="/",
-                env={**kept, "LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-            )
+            number = theirs.fileno()
+            places = [place for place in sys.path if os.path.isabs(place)]
+            try:
+                # by a thread that lasts as long as this: the kernel ends a process with the thread that started it
+                self._process = self._starter.submit(
+                    subprocess.Popen,
+                    [*self._command, str(number), str(os.getpid()), _HOME, *places],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(number,),
+                    cwd="/",
+                    env={"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
+                ).result()
+            except OSError as error:
+                raise self._died("the parser did not start", f"{self._command[0]}: {error.strerror}") from None
         self._until = self._clock.monotonic() + START_SECONDS
         try:
-            ready = _ANSWERS.decode(peer.receive())
-        except (ValueError, msgspec.MsgspecError, TimeoutError, EOFError, OSError):
-            raise self._died("the parser did not start", sys.executable) from None
+            frame = peer.receive()
+            ready = _ANSWERS.decode(frame) if len(frame) <= LARGEST_WISH else None
+        except (ValueError, RecursionError, msgspec.MsgspecError, TimeoutError, EOFError, OSError):
+            raise self._died("the parser did not start", self._command[0]) from None
         if not isinstance(ready, Ready):
-            raise self._died("the parser did not start", sys.executable)
-        if ready.missing != self.missing:
-            self._note("the parser of file systems runs without: " + "; ".join(ready.missing))
-        self.layers, self.missing = ready.layers, ready.missing
+            raise self._died("the parser did not start", self._command[0])
+        if ready.missing and ready.missing != self.missing:
+            named = "; ".join(printable(text) for text in ready.missing[:MOST_LAYERS])
+            self._note(f"the parser of file systems runs without: {named}")
+        self.layers, self.missing = ready.layers[:MOST_LAYERS], ready.missing[:MOST_LAYERS]
         return peer
 
     def _end(self) -> None:

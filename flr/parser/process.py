@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parser's own side: answers questions about the disks whose bytes its parent has, until the socket closes.
 
-Started as `python -m flr.parser.process FD`. It imports everything first, then locks itself in, then says so, and only then reads
-the first byte that a guest wrote. One thread.
+Started by `flr.parser.client`, with the number of its socket and of its parent as arguments. It imports everything first, then
+locks itself in, then says so, and only then reads the first byte that a guest wrote. One thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.ma  # numpy wants it now and then, and files cannot be opened then
 
 from flr.blocks import Extent, Places, Records, Segment, Volume, records
-from flr.errors import NodeNotFound, RecoveryError
+from flr.errors import NodeNotFound, RecoveryError, Unreadable
 from flr.fs.base import FileSystem, Node, Scan
 from flr.fs.open import open_file_system
 from flr.fs.table import Table, pack
@@ -35,10 +35,6 @@ BLOCKS_KEPT = 256
 
 for _name in ("cp437", "utf-16-le", "utf-8", "ascii", "latin-1"):
     codecs.lookup(_name)  # each is a module that is imported when it is first used
-
-
-class DiskUnread(Exception):
-    """The parent cannot read its disk; it knows why. Not a RecoveryError: no reader shall take it for damage."""
 
 
 class PeerDisk(Volume):
@@ -93,7 +89,11 @@ class PeerDisk(Volume):
             self._peer.send(msgspec.msgpack.encode(Need(ranges)))
             answer = memoryview(self._peer.receive())
             if len(answer) != sum(length for _, _, length in ranges):
-                raise DiskUnread
+                if len(missing) == 1:
+                    raise Unreadable("a part of the disk cannot be read", f"disk {self._number} at {ranges[0][1]}")
+                for number in missing:  # one of them is bad, and the others are wanted
+                    got.update(self._fill([number]))
+                return got
             at = 0
             for number in missing:
                 length = min(BLOCK, self.size - number * BLOCK)
@@ -110,7 +110,10 @@ class PeerDisk(Volume):
                 numbers.update(dict.fromkeys(range(offset // BLOCK, (offset + length - 1) // BLOCK + 1)))
             if len(numbers) >= BLOCKS_KEPT // 2:
                 break
-        self._fill(sorted(numbers)[: BLOCKS_KEPT // 2])
+        try:
+            self._fill(sorted(numbers)[: BLOCKS_KEPT // 2])
+        except Unreadable:
+            pass  # whoever needs just that part is told
 
     def locate(self, offset: int, length: int) -> list[Segment]:
         self.check(offset, length)
@@ -229,8 +232,6 @@ def serve(peer: Peer) -> None:
             answer = _failed(error)
         except (EOFError, OSError, MemoryError):
             raise
-        except DiskUnread:
-            answer = Failed("DiskUnread", "", "", "")
         except Exception as error:
             answer = Failed("ParserFault", "the parser met something that it does not know", _where(error), "")
         peer.send(msgspec.msgpack.encode(answer))
@@ -251,7 +252,7 @@ def _where(error: BaseException) -> str:
 
 def main() -> None:
     peer = Peer(socket.socket(fileno=int(sys.argv[1])))
-    layers, missing = sandbox.lock()
+    layers, missing = sandbox.lock(int(sys.argv[2]))
     peer.send(msgspec.msgpack.encode(Ready(layers, missing)))
     try:
         serve(peer)

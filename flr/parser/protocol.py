@@ -17,11 +17,11 @@ import msgspec
 from flr.errors import RecoveryError
 from flr.fs.table import Table
 
-LARGEST = 64 << 20
-"""Bytes of one frame; a parser that says more is not believed."""
-MOST_RANGES = 4096
-MOST_NEEDED = 32 << 20
-"""Bytes of one `Need`."""
+LARGEST, LARGEST_WISH = 16 << 20, 128 << 10
+"""Bytes of one frame, and of one that is no answer; a parser that says more is not believed."""
+MOST_RANGES = 1024
+MOST_NEEDED, MOST_BLOCKS = 32 << 20, 256
+"""Bytes of one `Need`, and blocks of the disks (1 MiB each) that they may stand in."""
 OUT_OF_MEMORY = 12
 """The exit code of a parser that may have no more."""
 _LENGTH = struct.Struct("<I")
@@ -86,15 +86,26 @@ Answer = Done | Failed | Need | Ready
 
 
 class Peer:
-    """One end of the socket. EOFError when the other one is gone. `left`, if given, tells the seconds that a frame may still take;
-    TimeoutError when they are over."""
+    """One end of the socket. EOFError when the other one is gone. `left`, if given, tells the seconds that a frame may still take,
+    in either direction; TimeoutError when they are over."""
 
     def __init__(self, connection: socket.socket, left: Callable[[], float] | None = None) -> None:
         self.connection = connection
         self._left = left
 
     def send(self, payload: bytes) -> None:
-        self.connection.sendall(_LENGTH.pack(len(payload)) + payload)
+        view = memoryview(_LENGTH.pack(len(payload)) + payload)
+        while view:
+            self._wait()
+            view = view[self.connection.send(view) :]
+
+    def _wait(self) -> None:
+        """TimeoutError when nothing is left of the time."""
+        if self._left is not None:
+            left = self._left()
+            if left <= 0:
+                raise TimeoutError
+            self.connection.settimeout(left)
 
     def receive(self) -> bytearray:
         """One frame. ValueError when it is too large."""
@@ -108,11 +119,7 @@ class Peer:
         view = memoryview(data)
         at = 0
         while at < length:
-            if self._left is not None:
-                left = self._left()
-                if left <= 0:
-                    raise TimeoutError
-                self.connection.settimeout(left)
+            self._wait()
             got = self.connection.recv_into(view[at:])
             if got == 0:
                 raise EOFError

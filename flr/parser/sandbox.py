@@ -46,8 +46,9 @@ class NotLocked(RuntimeError):
     """A layer without which nothing is parsed could not be had."""
 
 
-def lock() -> tuple[list[str], list[str]]:
-    """The layers that hold, and those that do not, with why. NotLocked."""
+def lock(parent: int) -> tuple[list[str], list[str]]:
+    """The layers that hold, and those that do not, with why. NotLocked. From then on the process ends with the thread of process
+    `parent` that started it."""
     holds: list[str] = []
     missing: list[str] = []
     libc = ctypes.CDLL(None, use_errno=True)
@@ -60,7 +61,6 @@ def lock() -> tuple[list[str], list[str]]:
         else:
             holds.append(name)
 
-    _call(libc.prctl, _SET_PDEATHSIG, 9, 0, 0, 0)
     if os.geteuid() == 0:
         layer("user", _become_nobody)
     layer("namespaces", lambda: _call(libc.unshare, _CLONE))
@@ -69,6 +69,9 @@ def lock() -> tuple[list[str], list[str]]:
     try:
         _call(libc.prctl, _SET_DUMPABLE, 0, 0, 0, 0)
         _call(libc.prctl, _SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        _call(libc.prctl, _SET_PDEATHSIG, 9, 0, 0, 0)  # last: the kernel forgets it when credentials change
+        if os.getppid() != parent:
+            raise NotLocked("the process that started this one is gone")
         _seccomp(libc)
     except OSError as error:
         raise NotLocked(f"the filter of system calls cannot be had: {error.strerror}") from None

@@ -7,7 +7,7 @@ Both say which blocks one request brings, and bring them. Both are safe for many
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from mover.disk.source import DiskSource
@@ -37,15 +37,17 @@ class Blocks(Protocol):
 
 
 class PointBlocks:
-    """Disk `number` of a restore point, of which the caller holds the point."""
+    """Disk `number` of a restore point, of which the caller holds the point; `check` raises when it no longer does."""
 
-    def __init__(self, repository: Repository, point: Point, number: int) -> None:
+    def __init__(self, repository: Repository, point: Point, number: int, check: Callable[[], None]) -> None:
+        self._check = check
         self._restore = DiskRestore(RestoreWork(repository, point, lambda: None), number)
         self._map = self._restore.reader(pages_kept(len(point.header.disks)))
         self.size = self._restore.size
         self.sector_size = point.body.disks[number].sector_size if number < len(point.body.disks) else 512
 
     def plan(self, blocks: Sequence[int]) -> tuple[list[tuple[Request, list[int]]], list[int]]:
+        self._check()
         wants: dict[MapEntry, Want] = {}
         zeros = []
         for block in blocks:

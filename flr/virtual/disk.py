@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
+from flr.errors import Unreadable
 from flr.virtual.blocks import Blocks, Request
 from flr.virtual.cache import BlockCache
-from mover.errors import SourceError
+from mover.errors import Damaged, SourceError
 from mover.repository.maps import BLOCK_SIZE
 
 AT_ONCE = 8
@@ -39,7 +40,8 @@ class Fetcher:
 
 
 class VirtualDisk:
-    """Disk `number` of a session. `size` and `sector_size` in bytes. What `Blocks` raises leaves every method that reads."""
+    """Disk `number` of a session. `size` and `sector_size` in bytes. Methods that read raise Unreadable for bytes that are
+    damaged, and what else `Blocks` raises: of a store that does not answer, of a point that is gone."""
 
     def __init__(self, number: int, blocks: Blocks, fetcher: Fetcher, name: str = "") -> None:
         self.number = number
@@ -73,9 +75,22 @@ class VirtualDisk:
             pass
 
     def _get(self, numbers: Iterable[int], metadata: bool) -> dict[int, bytes]:
-        got, coming = self._send(sorted(set(numbers)), metadata)
-        got.update((number, future.result()) for number, future in coming.items())
+        try:
+            got, coming = self._send(sorted(set(numbers)), metadata)
+            for number, future in coming.items():
+                try:
+                    got[number] = future.result()
+                except (Damaged, SourceError):  # perhaps of another block that the same request was to bring
+                    got[number] = self._alone(number)
+        except (Damaged, SourceError) as error:
+            raise Unreadable(error.what, error.value, error.hint) from None
         return got
+
+    def _alone(self, number: int) -> bytes:
+        requests, _ = self._blocks.plan([number])
+        return next(
+            (data for request, _ in requests for at, data in self._blocks.fetch(request) if at == number), _ZEROS
+        )
 
     def _send(self, numbers: list[int], metadata: bool) -> tuple[dict[int, bytes], dict[int, Future[bytes]]]:
         """Blocks that are here, and those on their way: whatever was neither is sent for."""
@@ -84,13 +99,13 @@ class VirtualDisk:
             wanted = [number for _, number in mine]
             try:
                 requests, zeros = self._blocks.plan(wanted)
+                for number in zeros:
+                    self.cache.arrived((self.number, number), _ZEROS, metadata, keep=False)
+                for request, brings in requests:
+                    self._fetcher.crew.submit(self._fetch, request, brings, metadata)
             except BaseException as error:
                 self.cache.failed(mine, error)
                 raise
-            for number in zeros:
-                self.cache.arrived((self.number, number), _ZEROS, metadata, keep=False)
-            for request, brings in requests:
-                self._fetcher.crew.submit(self._fetch, request, brings, metadata)
         return {number: data for (_, number), data in here.items()}, {n: future for (_, n), future in coming.items()}
 
     def _fetch(self, request: Request, brings: list[int], metadata: bool) -> None:

@@ -16,7 +16,8 @@ from mover.repository.repository import Point, Repository
 
 @contextmanager
 def open_point(repository: Repository, point: Point, note: Callable[[str], None]) -> Iterator[list[VirtualDisk]]:
-    """All disks of a restore point, in its order. It is held meanwhile (rule I7), or `note` is told why it is not."""
+    """All disks of a restore point, in its order. It is held meanwhile (rule I7), or `note` is told why it is not; a hold
+    that is lost ends the next read."""
     hold = repository.hold(point)
     if isinstance(hold, Unheld):
         note(f"{hold.why}: the restore point is not held, retention could delete it meanwhile")
@@ -28,14 +29,12 @@ def open_point(repository: Repository, point: Point, note: Callable[[str], None]
         yield [
             VirtualDisk(
                 number,
-                PointBlocks(repository, point, number),
+                PointBlocks(repository, point, number, keeper.check),
                 fetcher,
                 bodies[number].name if number < len(bodies) else f"disk {number}",
             )
             for number in range(len(point.header.disks))
         ]
-        if keeper.failure is not None:  # what was read is right all the same: every chunk has the id that was asked for
-            note(f"the hold on the restore point was lost on the way: {keeper.failure}")
 
 
 @contextmanager

@@ -62,7 +62,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
 
 
 def main() -> None:
-    layers, missing = sandbox.lock()
+    layers, missing = sandbox.lock(PARENT)
     print("layers", ",".join(layers), "missing", ";".join(missing))
     for name, attempt in ATTEMPTS.items():
         try:

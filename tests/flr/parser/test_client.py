@@ -21,7 +21,7 @@ from mover.clock import SYSTEM
 from mover.errors import StoreUnavailable
 from tests.flr.fs.ext.images import image
 
-HOSTILE = (sys.executable, "-m", "tests.flr.parser.hostile")
+HOSTILE = (sys.executable, str(Path(__file__).with_name("hostile.py")))
 
 
 class Memory:
@@ -44,8 +44,7 @@ class Memory:
 
 
 @pytest.fixture
-def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[Parser]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+def hostile() -> Iterator[Parser]:
     with Fetcher() as fetcher:
         disk = VirtualDisk(0, Memory(bytes(4 << 20)), fetcher)
         parser = Parser([disk], SYSTEM, patience=1.0, command=HOSTILE)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from flr.errors import Unreadable
 from flr.virtual.cache import BlockCache
 from flr.virtual.disk import Fetcher, VirtualDisk
 from flr.virtual.open import open_point, open_sources
 from mover.disk.source import FileSource
-from mover.errors import Damaged, SourceError, StoreUnavailable
+from mover.errors import SourceError, StoreUnavailable
 from mover.repository.repository import Repository
 from mover.store.local import LocalStore
 from tests.agent.conftest import MIB, Place, dm, place  # noqa: F401 - fixtures
@@ -163,7 +164,7 @@ def test_a_point_reads_as_its_disk_and_one_damaged_chunk_is_of_its_block_alone(p
             try:
                 assert disks[0].pread(at, length) == data[at : at + length]
                 good.append(at)
-            except Damaged:
+            except Unreadable:
                 bad.append(at)
     assert len(bad) == 1
     assert len(good) == -(-len(data) // MIB) - 1
