@@ -35,8 +35,14 @@ from tests.flr.fs.xfs import mutants as xfs
 
 Field = tuple[int, int]
 """The byte of the volume, and how many."""
-KINDS: dict[str, Callable[[Volume], FileSystem]] = {"ext": open_ext, "xfs": Xfs, "ntfs": Ntfs, "fat": Fat}
-ORDER: dict[str, Literal["little", "big"]] = {"ext": "little", "xfs": "big", "ntfs": "little", "fat": "little"}
+KINDS: dict[str, Callable[[Volume], FileSystem]] = {"ext": open_ext, "xfs": Xfs, "ntfs": Ntfs, "fat": Fat, "exfat": Fat}
+ORDER: dict[str, Literal["little", "big"]] = {
+    "ext": "little",
+    "xfs": "big",
+    "ntfs": "little",
+    "fat": "little",
+    "exfat": "little",
+}
 STUCK = 60
 """Seconds without an answer; a sound image takes a tenth of one."""
 MEMORY = 2 << 30

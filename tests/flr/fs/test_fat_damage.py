@@ -71,7 +71,7 @@ def test_a_second_table_is_used_where_the_boot_sector_says_so() -> None:
 
 
 def test_the_copy_of_the_boot_sector_serves() -> None:
-    for name in ("fat32", "fat32 in 4 KiB sectors", "exfat"):
+    for name in ("fat32", "fat32-4k", "exfat"):
         volume, sound = opened(name)
         volume.put(0, bytes(512))
         fs = Fat(volume)
@@ -155,7 +155,7 @@ def test_a_chain_that_leads_out_or_ends_early() -> None:
 
 
 def test_a_folder_whose_chain_leads_in_a_circle_is_listed_once() -> None:
-    for name in ("fat16", "fat32", "exfat in sectors"):
+    for name in ("fat16", "fat32", "exfat-512"):
         volume, sound = opened(name)
         a = find(sound, "many")
         content = sound._content(a.node)

@@ -17,24 +17,11 @@ from flr.fs.base import Attributes, Flag, Node, Stream
 from flr.fs.ntfs import log
 from flr.fs.ntfs.library import VolumeFile
 from flr.fs.ntfs.reader import Ntfs
-from tests.flr.corpus import truth, windows
+from tests.flr.corpus import catalogue, truth, windows
 from tests.flr.corpus.asking import everything
+from tests.flr.corpus.catalogue import GEOMETRIES, Streams
 from tests.flr.corpus.image import Image
 from tests.flr.corpus.mounted import Made
-
-GEOMETRIES = {
-    "whole": ((), 1000, 803),
-    "512": (("-c", "512"), 300, 30),
-    "64k": (("-c", "65536"), 300, 30),
-    "sectors": (("-s", "4096", "-c", "4096"), 300, 803),
-}
-
-
-class Told(Ntfs):
-    """With streams and NTFS's own attributes in the form in which ntfs-3g tells of them."""
-
-    def xattrs(self, node: Node) -> dict[bytes, bytes]:
-        return {b"user." + s.name: b"".join(truth.pieces(self, node, s.size, s.name)) for s in self.streams(node)}
 
 
 def opened(made: Made, kind: type[Ntfs] = Ntfs) -> Ntfs:
@@ -69,24 +56,18 @@ def expected_flags(attrib: int) -> int:
 def test_everything_is_as_ntfs_3g_tells_it(name: str) -> None:
     mkfs, many, links = GEOMETRIES[name]
     made = windows.ntfs_whole(name, mkfs, many, links)
-    told = dict(made.truth)
-    points = {path: fact for path, fact in told.items() if b"system.ntfs_reparse_data" in fact.xattrs}
-    assert len(points) == len(windows.POINTS)
-    for path, fact in points.items():
-        if not stat.S_ISLNK(fact.mode):  # ntfs-3g says nothing of them: see test_reparse_points
-            del told[path]
-    fs = opened(made, Told)
-    ours = truth.told(fs)
-    assert ours.keys() == made.truth.keys()
     own = {
         path: {name: value for name, value in fact.xattrs.items() if name.startswith(b"system.")}
-        for path, fact in told.items()
+        for path, fact in made.truth.items()
     }
-    for fact in told.values():
-        fact.xattrs = {name: value for name, value in fact.xattrs.items() if name.startswith(b"user.")}
-    assert not truth.differences(
-        told, {p: f for p, f in ours.items() if p in told}, frozenset({"owner", "group", "mode"})
-    )
+    sample = catalogue.ntfs(made)
+    assert len([path for path in own if b"system.ntfs_reparse_data" in own[path]]) == len(windows.POINTS)
+    told = sample.known(sample.truth)
+    own = {path: told_own for path, told_own in own.items() if path in told}
+    fs = opened(made, Streams)
+    ours = truth.told(fs)
+    assert ours.keys() == sample.truth.keys()
+    assert not truth.differences(told, sample.known(ours), catalogue.NTFS_UNTOLD)
     for path, fact in told.items():
         assert stat.S_IFMT(fact.mode) == stat.S_IFMT(ours[path].mode), path
     assert {fact.owner for fact in ours.values()} == {None}
@@ -118,7 +99,7 @@ def check_own(fs: Ntfs, own: dict[bytes, dict[bytes, bytes]]) -> None:
 
 def test_an_mft_in_many_pieces_is_whole() -> None:
     made = windows.ntfs_in_pieces()
-    fs = opened(made, Told)
+    fs = opened(made, Streams)
     first = fs.mft._parsed(0)
     assert fs.mft._continuations(first)
     assert len(fs.mft._table.spans) > 100

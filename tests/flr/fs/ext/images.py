@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
-from tests.flr.corpus import busy, cache, mounted
+from flr.fs.ext.open import open_ext
+from tests.flr.corpus import busy, cache, truth
+from tests.flr.corpus.image import opened
 from tests.flr.corpus.mounted import Made, need, populated, run
 
 MIB = 1 << 20
@@ -32,13 +35,20 @@ def image(way: str) -> Made:
     return populated(way, size, mkfs)
 
 
-def dirty() -> Path:
-    """A small file system, copied while it is busy: much of it is in its journal only."""
-    need("mkfs.ext4", "mkfs.xfs")
+def busy_one() -> Made:
+    """Of several moments of a busy file system the one with most of its entries in the journal alone."""
 
     def make(folder: Path) -> None:
-        for snapshot, _ in busy.moments(folder, ["mkfs.ext4", "-q", "-J", "size=4"], 3, seed=5, size=48 * MIB):
-            run("cp", "--sparse=always", snapshot, folder / "image")
+        most = -1
+        for snapshot, facts in busy.moments(folder, ["mkfs.ext4", "-q"], 12, 5, size=96 * MIB):
+            with opened(snapshot) as disk:
+                without = truth.told(open_ext(disk, replay=False), content=False)
+            needed = len(truth.differences(facts, without, frozenset({"content"})))
+            if needed > most:
+                most = needed
+                (folder / "image").unlink(missing_ok=True)
+                run("cp", "--sparse=always", snapshot, folder / "image")
+                truth.save(facts, folder / "truth")
 
-    sources = cache.source(busy.__file__, mounted.__file__, __file__)
-    return cache.made("ext4-dirty", sources, make) / "image"
+    sources = cache.source(truth.__file__, busy.__file__)
+    return Made(cache.made("ext4-busy", (sources, inspect.getsource(busy_one)), make))
