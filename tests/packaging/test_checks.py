@@ -41,6 +41,8 @@ def test_this_tree_passes(check: str) -> None:
         ("mover/a.py", "import importlib\nimportlib.import_module('flr.web')", "flr.web"),
         ("flr/a.py", "import mover\nfrom agent import cli", "agent"),
         ("agent/a.py", "from tests.azurite import Azurite", "tests.azurite"),
+        ("flr/fs/a.py", "from dissect.xfs import XFS", "dissect.xfs"),
+        ("agent/a.py", "import importlib\nimportlib.import_module('pytsk3')", "pytsk3"),
         ("packaging/rescue/rescue.py", "import mover.format", "mover.format"),
     ],
 )

@@ -39,6 +39,7 @@ def locked(name: str) -> dict[str, str]:
         ("runtime", PROJECT["project"]["dependencies"]),
         ("systemd", PROJECT["project"]["optional-dependencies"]["systemd"]),
         ("dev", PROJECT["dependency-groups"]["dev"]),
+        ("oracles", PROJECT["dependency-groups"]["oracles"]),
     ],
 )
 def test_the_lock_holds_what_the_project_asks_for(lock: str, wanted: list[str]) -> None:
@@ -55,6 +56,15 @@ def test_a_larger_lock_repeats_the_smaller_ones() -> None:
     # Build tools are installed before, from their own lock; where both name one it is the same.
     assert all(dev.get(name, version) == version for name, version in locked("build").items())
     assert "systemd-python" not in runtime  # the demo needs no compiler
+
+
+def test_the_oracles_are_in_no_environment_but_their_own() -> None:
+    """Some are AGPL; what both name is the same version, so that the same code was compared."""
+    oracles = locked("oracles")
+    dev = locked("dev")
+    assert {name for name in oracles if name in dev} <= {"libfsfat-python", "libfsntfs-python", "msgspec", "numpy"}
+    assert all(dev.get(name, version) == version for name, version in oracles.items())
+    assert not re.search(r"a\d|b\d|rc|dev", oracles["dissect-util"]), "a release"
 
 
 @pytest.mark.parametrize(
