@@ -37,7 +37,7 @@ QUICK := not soak and not kill and not bench and not slow and not boot
 .PHONY: help
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: setup demo test test-all bench soak azure-smoke boot-test deb lint lock prove-fresh clean"
+	@echo "targets: setup demo test test-all bench soak oracles azure-smoke boot-test deb lint lock prove-fresh clean"
 
 # --- Setting up. A stamp is newer than the locks it was made from, or its recipe runs again. ---
 
@@ -111,6 +111,19 @@ boot-test: setup
 deb:
 	packaging/deb/build.sh
 
+# Other readers of file systems over the whole corpus, beside ours, into a table of docs/file-systems.md. Some of them are AGPL:
+# they get an environment of their own, which nothing else uses. Needs root, loop devices and FUSE.
+.oracles/.made: $(LOCKS)/oracles.txt | $(VENV)/.made
+	$(PYTHON) -m venv --clear .oracles
+	.oracles/bin/python -m pip install --disable-pip-version-check --quiet --quiet --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+.PHONY: oracles
+oracles: $(VENV)/.dev .oracles/.made
+	@$(APT) e2fsprogs xfsprogs ntfs-3g dosfstools mtools exfatprogs exfat-fuse wimtools \
+		user-mode-linux kmod lvm2 thin-provisioning-tools mdadm fdisk
+	$(BIN)/python -m tests.flr.oracles.table --python .oracles/bin/python
+
 soak: setup
 	$(PYTEST) -m soak -s $(PYTEST_ARGS)
 
@@ -126,7 +139,7 @@ lint: $(VENV)/.dev
 # --- Locking. The public index is named here and nowhere else; the files bear no header, so no machine's settings. ---
 
 # Each file is a whole environment: the demo installs runtime.txt, the Debian package ships systemd.txt, developers use
-# dev.txt; build.txt comes before any of them.
+# dev.txt; build.txt comes before any of them. oracles.txt is beside them all: `make oracles` alone installs it.
 # `--constraints` makes the larger ones repeat the smaller ones' versions. One version of a package for all Pythons
 # ("fewest"), so that what was tested is what runs.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -138,6 +151,7 @@ lock: $(VENV)/.dev
 	$(COMPILE) pyproject.toml --constraints $(LOCKS)/build.txt -o $(LOCKS)/runtime.txt
 	$(COMPILE) pyproject.toml --extra systemd --constraints $(LOCKS)/runtime.txt -o $(LOCKS)/systemd.txt
 	$(COMPILE) pyproject.toml --extra systemd --group dev --constraints $(LOCKS)/systemd.txt --constraints $(LOCKS)/build.txt -o $(LOCKS)/dev.txt
+	$(COMPILE) --group oracles --constraints $(LOCKS)/dev.txt -o $(LOCKS)/oracles.txt
 
 .PHONY: prove-fresh
 prove-fresh:
@@ -145,4 +159,4 @@ prove-fresh:
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) .azurite build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .azurite .oracles build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
