@@ -217,8 +217,12 @@ class Journal:
         return True
 
     def _has_fast_commits(self, sequence: int) -> bool:
-        """Whether the area behind the log begins with some that belong behind the last commit."""
-        tag, _, _, of = struct.unpack_from("<HHII", self._read(self.log.last))
+        """Whether the area behind the log begins with some that belong behind the last commit. A block between the two is not
+        used, as images show."""
+        begins = self.log.last + 1
+        if begins >= self.log.blocks:
+            return False
+        tag, _, _, of = struct.unpack_from("<HHII", self._read(begins))
         return bool(tag == FAST_HEAD and of == sequence)
 
     # -- replaying

@@ -10,6 +10,7 @@ import pytest
 from flr.fs.ext.open import open_ext
 from tests.flr.corpus import busy, mounted, truth
 from tests.flr.corpus.image import opened
+from tests.flr.fs.ext import images
 
 BUSY: dict[str, tuple[int, list[str], str]] = {
     # the default; contents in the journal, too; a journal that wraps; the older checksum of whole transactions; ext3
@@ -35,3 +36,14 @@ def test_every_moment_of_a_busy_file_system_is_told_as_the_kernel_replays_it(nam
             without = truth.told(open_ext(disk, replay=False), content=False)
             needed += bool(truth.differences(facts, without, frozenset({"content"})))
     assert needed > count / 2  # otherwise the above would prove little
+
+
+def test_fast_commits_of_the_kernel_are_told_and_left_out() -> None:
+    """Ours is the moment before them, and says so: without that, nobody would know that changes are missing."""
+    mounted.need("mkfs.ext4", "mkfs.xfs")
+    made = images.fast_commits()
+    with opened(made.image) as disk:
+        fs = open_ext(disk)
+        assert truth.differences(made.truth, truth.told(fs)) != []
+        assert fs.about.journal.startswith("replayed: ")
+        assert [warning for warning in fs.warnings if "fast commits, which are not replayed" in warning] == fs.warnings

@@ -264,7 +264,7 @@ def test_fast_commits_are_told_and_left_out() -> None:
     struct.pack_into(">I", head, base + 0x54, 10)
     head[base + 0xFC : base + 0x100] = bytes(4)
     struct.pack_into(">I", head, base + 0xFC, crc32c(ONES, bytes(head[base : base + SIZE])))
-    first_fast = (LOG_AT + LOG_BLOCKS - 10) * SIZE
+    first_fast = (LOG_AT + LOG_BLOCKS - 10 + 1) * SIZE
     head[first_fast : first_fast + 12] = struct.pack("<HHII", 9, 16, 0, 8)
     found, count, said = replayed(bytes(head))
     assert count == 1
