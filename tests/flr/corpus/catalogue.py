@@ -41,7 +41,8 @@ class Sample(NamedTuple):
 
 class Listed(NamedTuple):
     """`holds` is the word of `flr.volumes.signatures`, `made` and `teller` are for people. `untold`: fields of Fact that the teller
-    does not know; without the mode it still knows the type. `busy`: it holds a moment that no second making brings back."""
+    does not know; without the mode it still knows the type. `busy`: it holds a moment that no second making brings back.
+    `differs`: why ours is known not to be equal to the truth; docs/file-systems.md says so too."""
 
     holds: str
     made: str
@@ -49,6 +50,7 @@ class Listed(NamedTuple):
     sample: Callable[[], Sample]
     untold: frozenset[str] = frozenset()
     busy: bool = False
+    differs: str = ""
 
 
 # -- NTFS
@@ -170,6 +172,10 @@ REPLAYED = "the kernel, after its replay"
 CATALOGUE: dict[str, Listed] = {
     **{way: _ext(way) for way in ext.WAYS},
     "ext4-busy": Listed("ext", "mkfs.ext4, and written to", REPLAYED, lambda: _busy(ext.busy_one), busy=True),
+    "ext4-fast-commits": Listed(
+        "ext", "mkfs.ext4 -O fast_commit, and written to", REPLAYED, lambda: _busy(ext.fast_commits), busy=True,
+        differs="fast commits are not replayed",
+    ),
     **{f"xfs-{name}": _xfs(name) for name in xfs.FORMS},
     "xfs-small": Listed("xfs", "mkfs.xfs -b size=1024 -n size=4096", "the kernel", lambda: _busy(xfs.small)),
     "xfs-busy": Listed("xfs", "mkfs.xfs -l size=8m, and written to", REPLAYED, lambda: _busy(xfs.dirty), busy=True),
