@@ -183,9 +183,14 @@ CATALOGUE: dict[str, Listed] = {
     "xfs-v4-busy": Listed(
         "xfs", "mkfs.xfs -m crc=0, and written to", f"{UML}, after its replay", lambda: _inside(lambda: xfs.v4_busy()[5]), busy=True
     ),
+    "xfs-v4-busy-log-1": Listed(
+        "xfs", "mkfs.xfs -m crc=0 -l version=1, and written to", f"{UML}, after its replay",
+        lambda: _inside(lambda: xfs.v4_busy()[6]), busy=True,
+    ),
     "ntfs": _ntfs("whole", lambda: windows.ntfs_whole("whole")),
     **{f"ntfs-{n}": _ntfs(n, lambda n=n, w=w: windows.ntfs_whole(n, *w), *w[0]) for n, w in GEOMETRIES.items() if n != "whole"},  # type: ignore[misc]
     "ntfs-plain": _ntfs("plain", windows.ntfs_plain),
+    "ntfs-pieces": _ntfs("pieces", windows.ntfs_in_pieces),
     "ntfs-many": _ntfs("many", lambda: windows.ntfs_of_many(10_000)),
     "ntfs-wof": Listed("ntfs", "mkntfs; streams from WIM archives", "what was packed", wof, WOF_UNTOLD),
     "fat12": _fat(lambda: windows.fat("12", 24 * MIB, ("-F", "12", "-s", "16"), 100), "-F", "12", "-s", "16"),
