@@ -38,6 +38,8 @@ from flr.fs.ext.superblock import FILETYPE, ROOT, Groups, read_superblock
 from flr.fs.table import FEW, ROW, Rows, Table, pack, unpack
 
 INODES_KEPT = 64
+LARGEST_INLINE = 64 << 10
+"""Bytes of content within an inode: no inode is larger."""
 SHORTEST = 24
 """Bytes of a folder that are read for each name that is asked for; names of 16 letters take so many."""
 GAP = 64 << 10
@@ -302,7 +304,9 @@ class Ext(FileSystem):
             return []
         if inode.flags & INLINE:
             data = (inode.block + self._inline_rest(inode))[:size]
-            data += bytes(max(0, min(size, 65536) - len(data)))
+            data += bytes(max(0, min(size, LARGEST_INLINE) - len(data)))
+            if offset >= len(data):
+                raise Corrupt("a file within its inode is larger than an inode", f"inode {inode.number}: {size} bytes")
             return [Literal(data[offset : offset + length])]
         block_size = self.super.block_size
         end = offset + length

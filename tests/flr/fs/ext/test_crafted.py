@@ -134,6 +134,18 @@ def test_a_size_that_no_disk_has_is_suspicious_and_a_hole(size: int) -> None:
     assert len(runs) < 10
 
 
+def test_content_within_an_inode_ends_where_inodes_do() -> None:
+    bench = Bench("ext4-inline-small")
+    path = b"special/size_1"
+    bench.put(bench.inode(path) + 4, struct.pack("<I", 1_000_000))
+    fs = bench.open()
+    node = bench.node(path)
+    assert len(fs.read(node, 0, 1_000_000)) == 65536
+    for at in (65536, 999_999):
+        with pytest.raises(Corrupt, match="larger than an inode"):
+            fs.runs(node, at, 1)
+
+
 def test_a_link_longer_than_links_are_is_refused() -> None:
     bench = Bench()
     bench.put(bench.inode(b"special/link-3800") + 4, struct.pack("<I", 1 << 30))
