@@ -30,6 +30,8 @@ MOST_LITERAL = 1 << 20
 MOST_WARNINGS = 100
 """That a reader keeps; the last one says that there were more."""
 LONGEST_LINK = 65536
+MOST_XATTRS = 8 << 20
+"""Bytes of all extended attributes of one node."""
 FIRST_TIME, END_OF_TIME = -(1 << 31) * 10**9, -(1 << 31) * 10**9 + (1 << 64)
 """Times that can be told, in ns since 1970: from what 32 bits of seconds can say (1901) for 64 bits of ns (to 2486)."""
 

@@ -244,9 +244,12 @@ def _usable(
                     f"{member} is not used: the image is cut, its data ends at byte {sb.data_offset + size} of {volume.size}"
                 )
                 continue
-            usable[role] = _Member(
-                member, Window(volume, sb.data_offset, size), _bad(volume, sb) if sb.level == 1 else []
-            )
+            try:
+                bad = _bad(volume, sb) if sb.level == 1 else []
+            except RecoveryError as error:
+                warnings.append(f"{member} is not used: its list of bad blocks cannot be read ({error.what})")
+                continue
+            usable[role] = _Member(member, Window(volume, sb.data_offset, size), bad)
     return usable
 
 

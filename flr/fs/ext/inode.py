@@ -40,7 +40,7 @@ TYPES = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.
 class Inode:
     """One inode's fields that lead to its content. `raw` is all of it."""
 
-    __slots__ = ("acl", "block", "extra", "flags", "generation", "mode", "number", "raw", "seed", "size", "small")
+    __slots__ = ("acl", "block", "extra", "flags", "generation", "mode", "number", "raw", "seed", "size")
 
     def __init__(self, s: Superblock, number: int, raw: bytes) -> None:
         fields = _SHORT.unpack_from(raw)
@@ -50,7 +50,6 @@ class Inode:
         self.acl = fields[13] | fields[16] << 32
         self.size = size_of(s, fields[0], fields[2], fields[14])
         self.extra = struct.unpack_from("<H", raw, 128)[0] if s.inode_size > 128 else 0
-        self.small = fields[9] | fields[15] << 32  # blocks, in whatever unit
         self.seed = crc32c(s.seed, number.to_bytes(4, "little") + raw[100:104]) if s.checksums else 0
 
 
@@ -115,8 +114,8 @@ def attributes(s: Superblock, number: int, raw: bytes, at: int = 0) -> Attribute
         generation,
         mode,
         links,
-        uid | uid_high << 16 if s.linux else uid,
-        gid | gid_high << 16 if s.linux else gid,
+        uid | uid_high << 16,
+        gid | gid_high << 16,
         size,
         blocks * unit,
         (modified + ((modified_x & 3) << 32)) * SECOND + (modified_x >> 2),

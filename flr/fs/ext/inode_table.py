@@ -93,9 +93,7 @@ def rows(s: Superblock, numbers: NDArray[np.int64], raw: Records) -> tuple[Rows,
     made["number"] = numbers
     made["generation"], made["mode"], made["links"] = fields["generation"], mode, fields["links"]
     for name, low in (("owner", "uid"), ("group", "gid")):
-        made[name] = fields[low]
-        if s.linux:
-            made[name] |= fields[low + "_high"].astype(np.uint32) << 16
+        made[name] = fields[low].astype(np.uint32) | fields[low + "_high"].astype(np.uint32) << 16
     is_file = kind == stat.S_IFREG
     high = is_file | (kind == stat.S_IFDIR) if s.incompat & LARGE_DIRECTORY else is_file
     made["size"] = fields["size"] | np.where(high, fields["size_high"].astype(np.uint64) << np.uint64(32), np.uint64(0))

@@ -27,6 +27,8 @@ KNOWN = HAS_REVOKES | BITS64 | ASYNC | CHECKSUM_V2 | CHECKSUM_V3 | FAST_COMMITS
 ESCAPED, SAME_UUID, LAST = 1, 2, 8
 DEFAULT_FAST_BLOCKS = 256
 _HEADER = struct.Struct(">III")
+COMMIT_HEAD = 60
+"""Bytes of a commit block that say something; the rest is zeros when it is written, and may not have come so far."""
 FAST_HEAD = 9
 """The tag of a fast commit's first record; its fields are little-endian."""
 
@@ -124,6 +126,8 @@ class Journal:
         found: list[Transaction] = []
         current = Transaction(log.sequence)
         block, visited = log.start, 0
+        doubt = ""
+        committed_at = 0
         sums = ONES
         while log.start and visited <= log.blocks:
             raw = self._read(block)
@@ -132,8 +136,8 @@ class Journal:
                 break
             visited += 1
             if kind == DESCRIPTOR:
-                if not self._tail_right(raw):
-                    break  # left from an earlier round of the log
+                if not self._tail_right(raw):  # damage, or left from an earlier round of the log: its commit tells
+                    doubt = f"block {block} of the log"
                 tags = self._tags(raw)
                 visited += len(tags)
                 for place, flags, checksum in tags:
@@ -142,15 +146,23 @@ class Journal:
                 if log.compat & COMPAT_CHECKSUM:
                     sums = self._summed(sums, raw, current.blocks[len(current.blocks) - len(tags) :])
             elif kind == REVOKE:
-                if not self._tail_right(raw):
-                    break
-                current.revoked += self._revoked(raw)
+                if self._tail_right(raw):
+                    current.revoked += self._revoked(raw)
+                else:
+                    doubt = f"block {block} of the log"
             elif kind == COMMIT:
                 if not self._commit_right(raw, sums):
                     self._warn(
                         f"the journal's transaction {sequence} has a wrong checksum: it is left out, and what follows it"
                     )
                     break
+                if doubt:
+                    if self._committed_at(raw) < committed_at:
+                        break
+                    raise Corrupt(
+                        "a block of a committed transaction has a wrong checksum", f"{doubt}, transaction {sequence}"
+                    )
+                committed_at = self._committed_at(raw)
                 found.append(current)
                 current = Transaction((sequence + 1) & ONES)
                 sums = ONES
@@ -208,10 +220,17 @@ class Journal:
             sums = _big_endian_crc(sums, self._read(block))
         return sums
 
+    def _committed_at(self, raw: bytes) -> int:
+        """In ns since 1970, by the guest's clock."""
+        seconds, nanoseconds = struct.unpack_from(">QI", raw, 0x30)
+        return int(seconds) * 10**9 + int(nanoseconds)
+
     def _commit_right(self, raw: bytes, sums: int) -> bool:
         if self.log.checksums:
             stored = int.from_bytes(raw[16:20], "big")
-            return crc32c(self.log.seed, raw[:16] + b"\0\0\0\0" + raw[20:]) == stored
+            head = raw[:16] + b"\0\0\0\0" + raw[20:COMMIT_HEAD]
+            written = head + raw[COMMIT_HEAD:], head + bytes(len(raw) - COMMIT_HEAD)
+            return stored in (crc32c(self.log.seed, whole) for whole in written)  # the rest of the block may be torn
         if self.log.compat & COMPAT_CHECKSUM and raw[12:20] != bytes(8):  # all zero: its writer made none
             return raw[12:14] == b"\1\4" and int.from_bytes(raw[16:20], "big") == sums
         return True

@@ -16,7 +16,9 @@ from flr.fs.ext.superblock import COMPAT_JOURNAL, RECOVER
 from flr.fs.overlay import Overlay
 
 LARGEST_JOURNAL = 16 << 30
-"""Bytes; 1,024 times what mkfs makes for a small disk."""
+"""Bytes; 16 times what mkfs makes for a large disk."""
+UNMOUNTED = 1
+"""The bit of a superblock's state that is not there while it is in use."""
 
 
 def open_ext(volume: Volume, *, replay: bool = True) -> Ext:
@@ -24,8 +26,12 @@ def open_ext(volume: Volume, *, replay: bool = True) -> Ext:
     plain = Ext(volume)
     s = plain.super
     if not s.compat & COMPAT_JOURNAL:
+        if not s.state & UNMOUNTED:
+            plain.warn(
+                "it was in use at the time of the snapshot and has no journal: its last changes may be half there"
+            )
         return plain
-    if not s.incompat & RECOVER:
+    if not s.incompat & RECOVER and not s.is_copy:
         plain.about.journal = "clean"
         return plain
     if not replay:
@@ -37,6 +43,9 @@ def open_ext(volume: Volume, *, replay: bool = True) -> Ext:
         if not s.journal_inode:
             raise Corrupt("the journal is on another device", f"{s.journal_device:#x}")
         journal = Journal(volume, _content(plain), s.block_size, said.append)
+        if s.is_copy and not journal.log.start:
+            plain.about.journal = "clean"
+            return plain
         count = journal.replay(overlay)
         replayed = Ext(overlay)
     except RecoveryError as error:
@@ -56,7 +65,7 @@ def _content(fs: Ext) -> list[Segment]:
     inode = fs.inode(fs.super.journal_inode)
     node = Node(inode.number, inode.generation)
     size = fs.attributes(node).size
-    if size > LARGEST_JOURNAL:
+    if size > min(fs.about.size, LARGEST_JOURNAL):
         raise Corrupt("the journal has an impossible size", f"{size} bytes")
     runs: list[Segment] = []
     at = 0

@@ -42,6 +42,8 @@ LARGEST_INLINE = 64 << 10
 """Bytes of content within an inode: no inode is larger."""
 SHORTEST = 24
 """Bytes of a folder that are read for each name that is asked for; names of 16 letters take so many."""
+BLOCKS_A_CALL = 4096
+"""Of a folder, for one part of a listing, however few names stand in them."""
 GAP = 64 << 10
 """Bytes between wanted inodes that are announced with them."""
 
@@ -206,7 +208,11 @@ class Ext(FileSystem):
         """Adds `count` names from byte `cursor` of the folder on, if it has so many; returns where the next one begins."""
         block_size = self.super.block_size
         blocks = size // block_size
+        if blocks > self.super.blocks:
+            self.warn(f"folder {inode.number} says that it is larger than its file system")
+            blocks = self.super.blocks
         spans = self._mapping.spans(inode, cursor // block_size, blocks)
+        read = 0
         at = cursor % block_size
         left: Span | Stopped | None = next(spans, None)
         while isinstance(left, Span):
@@ -225,12 +231,15 @@ class Ext(FileSystem):
                 at = 0  # a cursor of another folder
             self._parse(inode, numbers, places, at, found)
             at = 0
+            read += len(numbers)
             if len(found.names) >= count:
                 block, within = divmod(found.ends[count - 1], block_size)
                 after = numbers[block] * block_size + within if within else (numbers[block - 1] + 1) * block_size
                 for column in found:
                     del column[count:]
                 return after if after < blocks * block_size else None
+            if read >= BLOCKS_A_CALL and left is not None:
+                break  # a folder of empty blocks: the next part is asked for again
         return left.logical * block_size if left else None
 
     def _parse(

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from flr.blocks import Volume
-from flr.errors import Corrupt, NotRecognised, OutOfBounds, Unsupported
+from flr.errors import Corrupt, NotRecognised, OutOfBounds, RecoveryError, Unsupported
 from flr.fs.ext.checksum import ONES, crc32c
 
 AT = 1024
@@ -22,7 +22,7 @@ MAGIC = 0xEF53
 ROOT = 2
 
 COMPAT_JOURNAL, COMPAT_SPARSE2 = 0x4, 0x200
-RO_SPARSE, RO_HUGE, RO_GDT_CHECKSUM, RO_CHECKSUM = 0x1, 0x8, 0x10, 0x400
+RO_SPARSE, RO_HUGE, RO_GDT_CHECKSUM, RO_BIGALLOC, RO_CHECKSUM = 0x1, 0x8, 0x10, 0x200, 0x400
 FILETYPE, RECOVER, JOURNAL_DEVICE, META_BG, EXTENTS, BITS64 = 0x2, 0x4, 0x8, 0x10, 0x40, 0x80
 FLEX, EA_INODE, CHECKSUM_SEED, LARGE_DIRECTORY, INLINE, ENCRYPT, CASEFOLD = (
     0x200, 0x400, 0x2000, 0x4000, 0x8000, 0x10000, 0x20000,
@@ -64,7 +64,9 @@ class Superblock:
             )
         if u32(24) > 6:
             raise Corrupt("an ext superblock has an impossible block size", f"2^{10 + u32(24)}")
-        self.block_size = 1024 << u32(24)
+        self.block_log, self.cluster_log, self.clusters_per_group = u32(24), u32(28), u32(36)
+        self.block_size = 1024 << self.block_log
+        self.is_copy = False  # a backup; it never says that the journal holds something
         wide = bool(self.incompat & BITS64)
         self.blocks = u32(4) | (u32(0x150) << 32 if wide else 0)
         self.free_blocks = u32(12) | (u32(0x158) << 32 if wide else 0)
@@ -79,7 +81,6 @@ class Superblock:
         self.label = raw[120:136].split(b"\0")[0]
         self.mounted_at = raw[136:200].split(b"\0")[0]
         self.written, self.state = u32(48), u16(58)
-        self.linux = u32(72) == 0
         self.backup_groups = (u32(0x24C), u32(0x250))
         self.checksums = bool(self.ro_compat & RO_CHECKSUM)
         self.seed = u32(0x270) if self.incompat & CHECKSUM_SEED else crc32c(ONES, self.uuid)
@@ -89,12 +90,20 @@ class Superblock:
 
     def _check(self) -> None:
         bits = self.block_size * 8
+        if self.ro_compat & RO_BIGALLOC:  # a bitmap's bits are clusters
+            shift = self.cluster_log - self.block_log
+            in_step = 0 <= shift <= 32 and self.blocks_per_group == self.clusters_per_group << shift
+            group = in_step and 0 < self.clusters_per_group <= bits
+        else:
+            group = 0 < self.blocks_per_group <= bits
         right = (
-            0 < self.blocks_per_group <= bits * 16  # bigalloc counts clusters in its bitmap
+            group
+            and self.blocks < 1 << 48
+            and self.blocks * self.block_size < 1 << 63
             and 0 < self.inodes_per_group <= bits
             and self.inode_size in (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
             and self.inode_size <= self.block_size
-            and self.first_block == (1 if self.block_size == 1024 and not self.ro_compat & 0x200 else 0)
+            and self.first_block == (1 if self.block_size == 1024 and not self.ro_compat & RO_BIGALLOC else 0)
             and self.blocks > self.first_block
             and self.descriptor_size in (32, 64, 128, 256, 512, 1024)
             and 0 < self.inodes <= self.groups * self.inodes_per_group
@@ -131,8 +140,8 @@ def read_superblock(volume: Volume, warn: Callable[[str], None]) -> Superblock:
         found = Superblock(raw)
         if found.checksum_right:
             return found
-        problem: Corrupt = Corrupt("an ext superblock has a wrong checksum")
-    except Corrupt as error:
+        problem: RecoveryError = Corrupt("an ext superblock has a wrong checksum")
+    except (Corrupt, NotRecognised) as error:
         problem = error
         found = None
     for block_size, at in BACKUPS:
@@ -142,6 +151,7 @@ def read_superblock(volume: Volume, warn: Callable[[str], None]) -> Superblock:
             continue
         if copy.block_size == block_size and copy.checksum_right and (found is None or copy.uuid == found.uuid):
             warn(f"{problem.what}: its backup in group 1 is used")
+            copy.is_copy = True
             return copy
     if found is None:
         raise problem
@@ -177,13 +187,14 @@ class Groups:
         s = self._super
         if s.incompat & META_BG and block >= s.first_meta_group:
             groups = [block * self._per_block, block * self._per_block + 1]
-            return [s.first_block + g * s.blocks_per_group + s.has_copy(g) for g in groups if g < s.groups]
+            return [self._begin(g) + s.has_copy(g) for g in groups if g < s.groups]
         copies = [0, *s.backup_groups] if s.compat & COMPAT_SPARSE2 else [0, 1]
-        return [
-            s.first_block + g * s.blocks_per_group + 1 + block
-            for g in dict.fromkeys(copies)
-            if g < s.groups and s.has_copy(g)
-        ]
+        return [self._begin(g) + 1 + block for g in dict.fromkeys(copies) if g < s.groups and s.has_copy(g)]
+
+    def _begin(self, group: int) -> int:
+        """The block that holds a group's superblock, or would."""
+        s = self._super
+        return s.first_block + group * s.blocks_per_group if group else AT // s.block_size
 
     def _read(self, block: int) -> list[int]:
         s = self._super

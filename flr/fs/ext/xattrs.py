@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from flr.errors import Corrupt
+from flr.errors import Corrupt, TooMuch
+from flr.fs.base import MOST_XATTRS
 
 MAGIC = 0xEA020000
 _ENTRY = struct.Struct("<BBHIII")
@@ -43,6 +44,8 @@ def parse(raw: bytes, at: int, base: int, value_of: Callable[[int, int], bytes],
             if len(value) < size:
                 raise Corrupt("an extended attribute's value stands outside of its block", f"inode {number}")
         found[index, name] = value
+        if sum(map(len, found.values())) > MOST_XATTRS:
+            raise TooMuch("a file has more extended attributes than are read", f"inode {number}")
         at += 16 + (name_length + 3 & ~3)
 
 

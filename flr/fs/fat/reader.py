@@ -43,7 +43,6 @@ _SHOWN = (
     (directory.SYSTEM, Flag.SYSTEM),
     (directory.ARCHIVE, Flag.ARCHIVE),
 )
-from_flags = 0
 SHOWN = tuple(sum(int(flag) for bit, flag in _SHOWN if value & bit) for value in range(64))
 
 

@@ -12,12 +12,11 @@ import struct
 from collections.abc import Iterator
 
 from flr.errors import Corrupt, TooMuch
+from flr.fs.base import MOST_XATTRS
 from flr.fs.xfs.blocks import Blocks
 from flr.fs.xfs.extents import mappings
 from flr.fs.xfs.inode import EXTENTS, LOCAL, Fork
 
-MOST_BYTES = 64 << 20
-"""Of one file's attributes; a value has at most 64 KiB."""
 LONGEST_VALUE = 1 << 16
 
 _IS_LOCAL, _ROOT, _SECURE, _PARENT, _INCOMPLETE = 0x01, 0x02, 0x04, 0x08, 0x80
@@ -35,7 +34,7 @@ _ACL_NAMED = (2, 8)  # a user, a group; the others have no id
 
 
 def extended(blocks: Blocks, number: int, fork: Fork | None) -> dict[bytes, bytes]:
-    """By full name. Corrupt where they cannot be read, TooMuch beyond MOST_BYTES."""
+    """By full name. Corrupt where they cannot be read, TooMuch beyond MOST_XATTRS."""
     made: dict[bytes, bytes] = {}
     if fork is None or (fork.format == EXTENTS and not fork.extents):
         return made
@@ -46,7 +45,7 @@ def extended(blocks: Blocks, number: int, fork: Fork | None) -> dict[bytes, byte
         space = b"trusted." if flags & _ROOT else b"security." if flags & _SECURE else b"user."
         made[space + name] = value
         total += len(name) + len(value)
-        if total > MOST_BYTES:
+        if total > MOST_XATTRS:
             raise TooMuch("a file has more extended attributes than are shown", f"inode {number}")
     for raw, shown in _ACLS.items():
         if raw in made:

@@ -19,6 +19,8 @@ WAYS: dict[str, tuple[int, list[str]]] = {
     "ext4-inline-small": (128 * MIB, ["mkfs.ext4", "-q", "-b", "1024", "-O", "inline_data,^metadata_csum", "-I", "256"]),
     "ext4-meta-groups": (256 * MIB, ["mkfs.ext4", "-q", "-b", "1024", "-O", "meta_bg,^resize_inode,64bit,ea_inode"]),
     "ext4-bigalloc": (256 * MIB, ["mkfs.ext4", "-q", "-b", "4096", "-O", "bigalloc"]),
+    "ext4-bigalloc-1k": (128 * MIB, ["mkfs.ext4", "-q", "-b", "1024", "-O", "bigalloc,^metadata_csum", "-C", "8192"]),
+    "ext4-bigalloc-large": (256 * MIB, ["mkfs.ext4", "-q", "-b", "1024", "-O", "bigalloc", "-C", "65536"]),
     "ext4-no-checksums": (256 * MIB, ["mkfs.ext4", "-q", "-b", "4096", "-O", "^metadata_csum,uninit_bg,^64bit"]),
     "ext4-sparse-super2": (256 * MIB, ["mkfs.ext4", "-q", "-b", "2048", "-O", "sparse_super2,large_dir"]),
     "ext4-no-extents": (128 * MIB, ["mkfs.ext4", "-q", "-b", "1024", "-O", "^extents,^64bit"]),

@@ -12,7 +12,7 @@ from flr.errors import Corrupt, RecoveryError, TooMuch
 from flr.fs.base import Flag, Node
 from flr.fs.ext.mapping import MOST_BLOCKS_READ
 from flr.fs.ext.open import open_ext
-from flr.fs.ext.reader import Ext
+from flr.fs.ext.reader import BLOCKS_A_CALL, Ext
 from flr.fs.ext.superblock import AT
 from tests.flr.corpus import truth
 from tests.flr.fs.ext.images import image
@@ -211,3 +211,26 @@ def test_a_superblock_that_contradicts_itself_is_damage() -> None:
         bench.put(AT + at, raw)
         with pytest.raises(Corrupt, match="contradicts itself"):
             bench.open()
+
+
+def test_a_folder_of_endless_empty_blocks_is_listed_part_by_part() -> None:
+    """Its extents lead to few blocks again and again; a part of the listing ends after so many, and the folder with the volume."""
+    bench = Bench()
+    size, node = bench.block_size, bench.node(b"tree")
+    empty = bench.block(b"tree/a0") // size
+    bench.put(empty * size, struct.pack("<IHBB", 0, size, 0, 0) + bytes(size - 8))
+    place = bench.inode(b"tree")
+    count = 32768
+    extents = b"".join(struct.pack("<IHHI", k * count, count, 0, 1) for k in range(4))
+    bench.put(place + 40, struct.pack("<HHHHI", 0xF30A, 4, 4, 0, 0) + extents)
+    bench.put(place + 4, struct.pack("<I", 0xFFFFF000))
+    fs = bench.open()
+    cursor: int | None = 0
+    parts = 0
+    while cursor is not None:
+        listing = fs.entries(node, cursor)
+        assert listing.cursor is None or listing.cursor - cursor <= 2 * BLOCKS_A_CALL * size
+        cursor = listing.cursor
+        parts += 1
+    assert parts <= fs.super.blocks // BLOCKS_A_CALL + 2
+    assert any("larger than its file system" in text for text in fs.warnings)

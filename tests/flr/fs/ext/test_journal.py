@@ -232,11 +232,37 @@ def test_a_commit_with_a_wrong_checksum_is_told() -> None:
     writer.transaction(Change({2: b"b" * SIZE}))
     below = [bytes(SIZE)] * VOLUME_BLOCKS
     image = bytearray(writer.image(below, 7))
-    image[(LOG_AT + writer.commits[1]) * SIZE + 60] ^= 1
+    image[(LOG_AT + writer.commits[1]) * SIZE + 50] ^= 1
     found, count, said = replayed(bytes(image))
     assert count == 1
     assert (found[1], found[2]) == (b"a" * SIZE, bytes(SIZE))
     assert "transaction 8 has a wrong checksum" in said[0]
+
+
+@pytest.mark.parametrize("kind", [journal.DESCRIPTOR, journal.REVOKE])
+def test_a_committed_descriptor_or_revoke_with_a_wrong_checksum_ends_all_trust(kind: int) -> None:
+    """Its commit is there and no older than the last one: as the kernel, which then refuses to mount."""
+    writer = Writer(HAS_REVOKES | CHECKSUM_V3, 0, 1, 7)
+    writer.transaction(Change({1: b"a" * SIZE}))
+    writer.transaction(Change({2: b"b" * SIZE}, [5]))
+    writer.transaction(Change({3: b"c" * SIZE}))
+    image = bytearray(writer.image([bytes(SIZE)] * VOLUME_BLOCKS, 7))
+    block = next(k for k in range(4, 10) if writer.blocks[k][4:12] == struct.pack(">II", kind, 8))
+    image[(LOG_AT + block) * SIZE + 500] ^= 1
+    with pytest.raises(Corrupt, match="committed transaction"):
+        replayed(bytes(image))
+
+
+def test_a_commit_block_torn_behind_its_header_is_a_commit() -> None:
+    """Its first sector is written, the rest is what stood there before: as the kernel has it."""
+    writer = Writer(HAS_REVOKES | CHECKSUM_V3, 0, 1, 7)
+    writer.transaction(Change({1: b"a" * SIZE}))
+    image = bytearray(writer.image([bytes(SIZE)] * VOLUME_BLOCKS, 7))
+    at = (LOG_AT + writer.commits[0]) * SIZE
+    image[at + 512 : at + SIZE] = b"\x77" * 512
+    found, count, said = replayed(bytes(image))
+    assert (count, said) == (1, [])
+    assert found[1] == b"a" * SIZE
 
 
 def test_a_committed_block_with_a_wrong_checksum_ends_all_trust() -> None:

@@ -16,7 +16,7 @@ from flr.fs.ext.superblock import AT
 from tests.flr.corpus import truth
 from tests.flr.corpus.mounted import Made, mounted, need, run
 from tests.flr.fs import conformance
-from tests.flr.fs.ext.images import WAYS, image
+from tests.flr.fs.ext.images import WAYS, busy_one, image
 
 
 @pytest.fixture(scope="module", params=sorted(WAYS))
@@ -216,3 +216,38 @@ def test_an_entry_that_leads_to_nothing_is_listed_with_its_problem() -> None:
     assert bad.kind == 0o100000
     with pytest.raises(RecoveryError):
         fs.attributes(entry.attributes.node)  # type: ignore[union-attr]
+
+
+def test_a_torn_superblock_does_not_hide_a_journal() -> None:
+    """A backup never says that the journal holds something: the journal itself is asked."""
+    data = busy_one().image.read_bytes()
+    sound = truth.told(open_ext(MemoryDisk(data)))
+    fs = open_ext(altered(data, (AT + 0x3FC, b"torn")))
+    assert fs.about.journal.startswith("replayed")
+    assert truth.differences(sound, truth.told(fs)) == []
+    clean = image("ext4").image.read_bytes()
+    assert open_ext(altered(clean, (AT + 0x3FC, b"torn"))).about.journal == "clean"
+    lost = open_ext(altered(clean, (AT, bytes(1024))))
+    assert truth.differences(image("ext4").truth, truth.told(lost)) == []
+
+
+def test_a_file_system_without_a_journal_says_that_it_was_in_use(tmp_path: Path) -> None:
+    copy = tmp_path / "image"
+    run("mkfs.ext2", "-q", copy, "8192")
+    assert open_ext(MemoryDisk(copy.read_bytes())).warnings == []
+    with mounted(copy):
+        data = copy.read_bytes()
+    assert any("in use" in text for text in open_ext(MemoryDisk(data)).warnings)
+
+
+def test_claims_beyond_64_bits_are_damage() -> None:
+    data = image("ext4-no-checksums").image.read_bytes()
+    incompat = struct.unpack_from("<I", data, AT + 96)[0]
+    for high in (0x7FFFFFFF, 0x000FFFFF):
+        wide = altered(data, (AT + 96, struct.pack("<I", incompat | 0x80)), (AT + 0x150, struct.pack("<I", high)))
+        fs = None
+        try:
+            fs = open_ext(wide)
+        except RecoveryError:
+            continue
+        assert fs.about.size < 1 << 63
