@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from flr.fs.ext.open import open_ext
 from tests.agent.conftest import Place, Terminal
 from tests.flr.corpus import arrays, truth
+from tests.flr.corpus.image import opened
 from tests.flr.corpus.mounted import mounted, need, run
 from tests.flr.fs.ext.images import image
 
@@ -263,6 +265,107 @@ def test_a_disk_without_anything_known_says_so(dm: Terminal, tmp_path: Path) -> 
     said = dm("files", "list", "--image", empty, code=2)
     assert "nothing on these disks can be opened" in said.error[0]
     assert dm("files", "volumes", "--image", empty).code == 0
+
+
+def test_one_damaged_chunk_is_of_its_files_alone(guest: Place) -> None:
+    """64 bytes of a pack are overwritten where the large file stands."""
+    guest.dm("files", "get", "--point", guest.point(), "/", "--to", guest.folder / "whole.tar", code=5)
+    whole = run("tar", "tf", guest.folder / "whole.tar").splitlines()
+    pack = max((guest.folder / "repository" / "packs").rglob("*"), key=lambda path: path.stat().st_size)
+    raw = bytearray(pack.read_bytes())
+    raw[len(raw) // 3 : len(raw) // 3 + 64] = bytes(64)
+    pack.chmod(0o600)
+    pack.write_bytes(raw)
+    said = guest.dm("files", "get", "--point", guest.point(), "/", "--to", guest.folder / "rest.tar", code=5)
+    assert "the rest is zeros" in said.err or "cannot be read" in said.err
+    left = run("tar", "tf", guest.folder / "rest.tar").splitlines()
+    assert len(left) > len(whole) - 400
+    assert "./tree/a4/b4/file 3" in left
+
+
+def test_damage_that_was_read_around_is_told_at_the_end(dm: Terminal, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    run("cp", image("ext4-no-checksums").image, copy)
+    with opened(copy) as disk:
+        fs = open_ext(disk)
+        many = next(e.number for e in fs.entries(fs.root()).entries if e.name == b"many")
+        span = list(fs._mapping.spans(fs.inode(many), 0, 100))[-1]
+        place = span.physical * 4096
+    with open(copy, "r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 4096)
+    for words in (["list", "/many"], ["find", "file_*"], ["get", "/many", "--to", str(tmp_path / "many.tar")]):
+        said = dm("files", *words, "--image", copy, code=5)
+        assert "the rest of block" in said.err
+
+
+def test_a_hard_link_names_what_is_in_the_archive(dm: Terminal, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    with open(copy, "wb") as file:
+        file.truncate(16 * MIB)
+    run("mkfs.ext4", "-q", "-O", "^metadata_csum", copy)
+    with mounted(copy) as place:
+        for name in ("a", "z"):
+            (place / name).write_bytes(name.encode() * 70_000)
+            for k in range(3):
+                os.link(place / name, place / f"{name}{k}")
+    run("debugfs", "-w", "-R", "set_inode_field /a block[0] 0xdeadbeef", copy)
+    said = dm("files", "get", "--image", copy, "/", "--to", tmp_path / "out.tar", code=5)
+    assert said.err.count("an extent tree's block is none") == 4
+    out = tmp_path / "out"
+    out.mkdir()
+    run("tar", "-C", out, "-xf", tmp_path / "out.tar")
+    assert sorted(path.name for path in out.iterdir() if path.is_file()) == ["z", "z0", "z1", "z2"]
+    assert (out / "z2").stat().st_nlink == 4
+
+
+def test_attributes_with_signs_in_their_names_come_back(dm: Terminal, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    with open(copy, "wb") as file:
+        file.truncate(16 * MIB)
+    run("mkfs.ext4", "-q", copy)
+    names = ["user.a=b", "user.a%3Db", "user.100%"]
+    with mounted(copy) as place:
+        (place / "file").write_text("x")
+        for name in names:
+            os.setxattr(place / "file", name, name.encode())
+    dm("files", "get", "--image", copy, "/file", "--tar", "--to", tmp_path / "out.tar")
+    out = tmp_path / "out"
+    out.mkdir()
+    run("tar", "--xattrs", "--xattrs-include=*", "-C", out, "-xf", tmp_path / "out.tar")
+    assert {name: os.getxattr(out / "file", name) for name in os.listxattr(out / "file")} == {
+        n: n.encode() for n in names
+    }
+
+
+def test_output_that_cannot_be_written_is_told() -> None:
+    path = str(image("ext4").image)
+    for words in (["cat", "/big.bin"], ["list", "/many"], ["find", "file*"], ["find", "file*", "--null"]):
+        with open("/dev/full", "wb") as full:
+            command = [sys.executable, "-m", "agent.cli", "files", *words, "--image", path]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+        assert done.returncode == 1, done.stderr
+        assert b"No space left" in done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+def test_words_that_are_no_text_are_told_where_they_must_be_some() -> None:
+    path = str(image("ext4").image)
+    bad = os.fsdecode(b"\xff")
+    for words in (["list", "--image", path, "--volume", bad], ["list", "--point", bad], ["list", bad, "--image", path]):
+        for more in ([], ["--json"]):
+            done = binary("files", *words, *more)
+            assert done.returncode in (2, 4), done.stderr
+            assert b"Traceback" not in done.stderr
+
+
+def test_points_of_two_resources_are_not_compared(guest: Place) -> None:
+    first = guest.point()
+    guest.back_up(resource="vm2")
+    points = guest.dm("points", "--json").document["points"]
+    other = next(one["point"] for one in points if one["resource"] == "vm2")
+    said = guest.dm("files", "diff", "--point", other, "--since", first, code=2)
+    assert "two resources" in said.error[0]
 
 
 def test_a_missing_disk_of_a_group_is_named(dm: Terminal) -> None:

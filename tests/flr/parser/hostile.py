@@ -53,6 +53,14 @@ def main() -> None:
             peer.send(msgspec.msgpack.encode(Need([(0, 0, 512)])))
             peer.receive()
             time.sleep(0.01)
+    elif what == "asks and does not read":
+        peer.send(msgspec.msgpack.encode(Need([(0, 0, 4 << 20)])))
+    elif what == "tiny wishes in many blocks":
+        peer.send(msgspec.msgpack.encode(Need([(0, k << 20, 1) for k in range(300)])))
+        peer.receive()
+    elif what == "a wish of many megabytes":
+        peer.send(b"\x92\xa1n\xdd\x00\x0f\x42\x40" + b"\x93\x00\x00\x01" * 1_000_000)
+        peer.receive()
     elif what == "dies in the middle":
         peer.send(msgspec.msgpack.encode(Need([(0, 0, 512)])))
         peer.receive()

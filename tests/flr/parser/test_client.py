@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from flr.errors import TooMuch
+from flr.errors import RecoveryError, TooMuch
+from flr.fs.base import Attributes, Entry, Listing, Node
+from flr.fs.table import Table, pack
 from flr.parser.client import COMMAND, MOST_DEATHS, Parser
 from flr.parser.protocol import ParserDied
 from flr.session import Session
 from flr.virtual.disk import Fetcher, VirtualDisk
+from flr.walk import walk
 from mover.clock import SYSTEM
 from mover.errors import StoreUnavailable
 from tests.flr.fs.ext.images import image
@@ -46,7 +50,7 @@ class Memory:
 @pytest.fixture
 def hostile() -> Iterator[Parser]:
     with Fetcher() as fetcher:
-        disk = VirtualDisk(0, Memory(bytes(4 << 20)), fetcher)
+        disk = VirtualDisk(0, Memory(bytes(400 << 20)), fetcher)
         parser = Parser([disk], SYSTEM, patience=1.0, command=HOSTILE)
         yield parser
         parser.close()
@@ -64,6 +68,9 @@ WAYS = {
     "wants bytes outside": "no answer",
     "wants another disk": "no answer",
     "wants too much": "no answer",
+    "asks and does not read": "thought for too long",
+    "tiny wishes in many blocks": "no answer",
+    "a wish of many megabytes": "no answer",
     "dies in the middle": "signal SIGABRT",
     "dies at once": "did not start",
 }
@@ -139,6 +146,67 @@ def test_a_store_that_does_not_answer_is_told_as_that_and_harms_nothing(session:
     assert session.parser.deaths == 0
 
 
+def test_a_restart_that_meets_a_store_error_is_no_end(session: Session) -> None:
+    session.found()
+    process = session.parser._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    with pytest.raises(ParserDied):
+        session.open("0")
+    for pool in session.disks[0].cache._kept:
+        pool.clear()
+    session.memory.broken = True  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnavailable):
+        session.open("0")
+    session.memory.broken = False  # type: ignore[attr-defined]
+    assert session.open("0").about.kind == "ext4"
+
+
+def test_a_busy_parser_dies_with_its_parent() -> None:
+    program = (
+        "import os, signal, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import os\\nfrom flr.parser import sandbox\\n'\n"
+        "    'sandbox.lock(os.getppid())\\nprint(1, flush=True)\\nwhile True: pass'], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[3]
+    )
+    ended(int(done.stdout))
+
+
+def test_a_walk_finds_out_which_folder_kills_the_parser() -> None:
+    """Sixty folders, three of which nobody survives: all the others are told."""
+    bad = {7, 30, 31}
+    asked: list[int] = []
+
+    class Fragile:
+        def tables(self, volume: str, nodes: list[Node], count: int) -> list[Table | RecoveryError]:
+            asked.append(len(nodes))
+            if any(node.number in bad for node in nodes):
+                raise ParserDied("the parser died", "test")
+            return [self.table(volume, node, 0, count) for node in nodes]
+
+        def table(self, volume: str, node: Node, cursor: int, count: int) -> Table:
+            asked.append(1)
+            if node.number in bad:
+                raise ParserDied("the parser died", "test")
+            numbers = range(1, 61) if node.number == 0 else ()
+            entries = [Entry(b"%d" % k, k, Attributes(k, 0, 0o40755, 2, 0, 0, 0, 0, 0, 0, 0, 0)) for k in numbers]
+            return pack(Listing(entries, None))
+
+    problems: list[bytes] = []
+    root = Attributes(0, 0, 0o40755, 2, 0, 0, 0, 0, 0, 0, 0, 0)
+    parts = list(walk(Fragile(), "0", root, b"/", lambda path, error: problems.append(path)))  # type: ignore[arg-type]
+    assert sorted(problems) == [b"/30/", b"/31/", b"/7/"]
+    assert {part.folder.number for part in parts} == set(range(61))
+    deaths = len(problems) + 3  # each in its group, and each alone
+    assert len(asked) < 60 + 10 + deaths
+
+
 def test_a_parser_ends_with_its_parent() -> None:
     """Also when that is killed and can tell nobody."""
     program = (
@@ -154,13 +222,15 @@ def test_a_parser_ends_with_its_parent() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[3]
     )
-    pid = int(done.stdout)
-    fd = None
+    ended(int(done.stdout))
+
+
+def ended(pid: int) -> None:
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    import select
-
-    assert select.select([fd], [], [], 20)[0], "it ends"
-    os.close(fd)
+    try:
+        assert select.select([fd], [], [], 20)[0], "it ends"
+    finally:
+        os.close(fd)
