@@ -251,7 +251,7 @@ def _where(error: BaseException) -> str:
 
 
 def main() -> None:
-    peer = Peer(socket.socket(fileno=int(sys.argv[1])))
+    peer = Peer(socket.socket(fileno=int(sys.argv[1])), largest=MOST_NEEDED)
     layers, missing = sandbox.lock(int(sys.argv[2]))
     peer.send(msgspec.msgpack.encode(Ready(layers, missing)))
     try:

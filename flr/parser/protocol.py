@@ -87,11 +87,14 @@ Answer = Done | Failed | Need | Ready
 
 class Peer:
     """One end of the socket. EOFError when the other one is gone. `left`, if given, tells the seconds that a frame may still take,
-    in either direction; TimeoutError when they are over."""
+    in either direction; TimeoutError when they are over. `largest`: bytes of a frame that is received."""
 
-    def __init__(self, connection: socket.socket, left: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, connection: socket.socket, left: Callable[[], float] | None = None, largest: int = LARGEST
+    ) -> None:
         self.connection = connection
         self._left = left
+        self._largest = largest
 
     def send(self, payload: bytes) -> None:
         view = memoryview(_LENGTH.pack(len(payload)) + payload)
@@ -110,7 +113,7 @@ class Peer:
     def receive(self) -> bytearray:
         """One frame. ValueError when it is too large."""
         length = _LENGTH.unpack(self._exactly(_LENGTH.size))[0]
-        if length > LARGEST:
+        if length > self._largest:
             raise ValueError(f"a frame of {length} bytes")
         return self._exactly(length)
 

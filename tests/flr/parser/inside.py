@@ -20,7 +20,7 @@ from flr.parser import sandbox
 PATH = sys.argv[1]
 PARENT = os.getppid()
 libc = ctypes.CDLL(None, use_errno=True)
-unix = socket.socket(socket.AF_UNIX)
+sockets: list[socket.socket] = []
 
 
 def checked(result: int) -> None:
@@ -42,7 +42,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "a UDP socket": lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM),
     "a Unix socket": lambda: socket.socket(socket.AF_UNIX),
     "a raw socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
-    "connect a socket that is there": lambda: unix.connect("\0nobody"),
+    "connect a socket that is there": lambda: sockets[0].connect("\0nobody"),
     "fork": os.fork,
     "start a program": lambda: os.execv("/bin/true", ["true"]),
     "start a thread": lambda: threading.Thread(target=int).start(),
@@ -62,6 +62,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
 
 
 def main() -> None:
+    sockets.append(socket.socket(socket.AF_UNIX))
     layers, missing = sandbox.lock(PARENT)
     print("layers", ",".join(layers), "missing", ";".join(missing))
     for name, attempt in ATTEMPTS.items():
