@@ -284,9 +284,9 @@ def _checked(volume: str, table: Table, cursor: int) -> Table:
 
 def _names(volume: str, names: list[bytes]) -> None:
     """Corrupt when one of them leads elsewhere than into its folder."""
-    for name in names:
-        if b"/" in name or b"\0" in name or name in (b"", b".", b".."):
-            raise Corrupt("a listing has a name that none can have", volume)
+    whole = b"\n".join(names)
+    if b"/" in whole or b"\0" in whole or any(name in names for name in (b"", b".", b"..")):
+        raise Corrupt("a listing has a name that none can have", volume)
 
 
 def _pair(node: Node) -> tuple[int, int]:

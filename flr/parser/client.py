@@ -142,12 +142,12 @@ class Parser:
         left = self._patience * (OPENING if ask.method == "open" else 1)
         what = f"{ask.method} {ask.volume}".strip()
         needed = 0
-        payload = msgspec.msgpack.encode(ask)
+        payload: Sequence[bytes | memoryview] = [msgspec.msgpack.encode(ask)]
         while True:
             began = self._clock.monotonic()
             self._until = began + left
             try:
-                peer.send(payload)
+                peer.send(*payload)
                 frame = peer.receive()
                 if frame[1:3] != b"\xa1d" and len(frame) > LARGEST_WISH:
                     raise ValueError("a wish of that size")
@@ -181,7 +181,7 @@ class Parser:
             try:
                 payload = self._bytes(answer)
             except Unreadable:
-                payload = b""  # the parser asks for its neighbours again, one by one
+                payload = []  # the parser asks for its neighbours again, one by one
             except BaseException:
                 self._end()  # nobody can answer: the store's error is the question's
                 raise
@@ -207,14 +207,21 @@ class Parser:
             raise ValueError("it asks for too much")
         return len(blocks) * BLOCK_SIZE
 
-    def _bytes(self, need: Need) -> bytes:
+    def _bytes(self, need: Need) -> list[memoryview]:
         by_disk: dict[int, list[tuple[int, int]]] = {}
         for disk, offset, length in need.ranges:
             by_disk.setdefault(disk, []).append((offset, length))
+        for disk, ranges in by_disk.items():
+            if len(by_disk) > 1:
+                self._disks[disk].prefetch(ranges, metadata=True)
         if len(by_disk) == 1:
             ((disk, ranges),) = by_disk.items()
-            return b"".join(self._disks[disk].read_many(ranges, metadata=True))
-        return b"".join(self._disks[disk].pread(offset, length, metadata=True) for disk, offset, length in need.ranges)
+            return self._disks[disk].parts(ranges, metadata=True)
+        return [
+            part
+            for disk, *where in need.ranges
+            for part in self._disks[disk].parts([(where[0], where[1])], metadata=True)
+        ]
 
     def _died(self, what: str, value: str) -> RecoveryError:
         process = self._process

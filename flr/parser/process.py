@@ -87,18 +87,15 @@ class PeerDisk(Volume):
                     runs.append((number, number + 1))
             ranges = [(self._number, low * BLOCK, min(high * BLOCK, self.size) - low * BLOCK) for low, high in runs]
             self._peer.send(msgspec.msgpack.encode(Need(ranges)))
-            answer = memoryview(self._peer.receive())
-            if len(answer) != sum(length for _, _, length in ranges):
+            blocks = [bytearray(min(BLOCK, self.size - number * BLOCK)) for number in missing]
+            if not self._peer.receive_into(blocks):
                 if len(missing) == 1:
                     raise Unreadable("a part of the disk cannot be read", f"disk {self._number} at {ranges[0][1]}")
                 for number in missing:  # one of them is bad, and the others are wanted
                     got.update(self._fill([number]))
                 return got
-            at = 0
-            for number in missing:
-                length = min(BLOCK, self.size - number * BLOCK)
-                got[number] = self._kept[self._number, number] = bytes(answer[at : at + length])
-                at += length
+            for number, block in zip(missing, blocks, strict=True):
+                got[number] = self._kept[self._number, number] = bytes(block)
             while len(self._kept) > BLOCKS_KEPT:
                 self._kept.popitem(last=False)
         return got
@@ -251,7 +248,7 @@ def _where(error: BaseException) -> str:
 
 
 def main() -> None:
-    peer = Peer(socket.socket(fileno=int(sys.argv[1])), largest=MOST_NEEDED)
+    peer = Peer(socket.socket(fileno=int(sys.argv[1])))
     layers, missing = sandbox.lock(int(sys.argv[2]))
     peer.send(msgspec.msgpack.encode(Ready(layers, missing)))
     try:

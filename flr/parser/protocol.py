@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,8 @@ LARGEST, LARGEST_WISH = 16 << 20, 128 << 10
 MOST_RANGES = 1024
 MOST_NEEDED, MOST_BLOCKS = 32 << 20, 256
 """Bytes of one `Need`, and blocks of the disks (1 MiB each) that they may stand in."""
+MOST_AT_ONCE = 64
+"""Parts that one system call sends."""
 OUT_OF_MEMORY = 12
 """The exit code of a parser that may have no more."""
 _LENGTH = struct.Struct("<I")
@@ -87,20 +89,22 @@ Answer = Done | Failed | Need | Ready
 
 class Peer:
     """One end of the socket. EOFError when the other one is gone. `left`, if given, tells the seconds that a frame may still take,
-    in either direction; TimeoutError when they are over. `largest`: bytes of a frame that is received."""
+    in either direction; TimeoutError when they are over."""
 
-    def __init__(
-        self, connection: socket.socket, left: Callable[[], float] | None = None, largest: int = LARGEST
-    ) -> None:
+    def __init__(self, connection: socket.socket, left: Callable[[], float] | None = None) -> None:
         self.connection = connection
         self._left = left
-        self._largest = largest
 
-    def send(self, payload: bytes) -> None:
-        view = memoryview(_LENGTH.pack(len(payload)) + payload)
-        while view:
+    def send(self, *parts: bytes | memoryview) -> None:
+        """One frame of all parts."""
+        left = [memoryview(_LENGTH.pack(sum(map(len, parts)))), *(memoryview(part) for part in parts if part)]
+        while left:
             self._wait()
-            view = view[self.connection.send(view) :]
+            sent = self.connection.sendmsg(left[:MOST_AT_ONCE])
+            while left and sent >= len(left[0]):
+                sent -= len(left.pop(0))
+            if sent:
+                left[0] = left[0][sent:]
 
     def _wait(self) -> None:
         """TimeoutError when nothing is left of the time."""
@@ -113,12 +117,28 @@ class Peer:
     def receive(self) -> bytearray:
         """One frame. ValueError when it is too large."""
         length = _LENGTH.unpack(self._exactly(_LENGTH.size))[0]
-        if length > self._largest:
+        if length > LARGEST:
             raise ValueError(f"a frame of {length} bytes")
         return self._exactly(length)
 
+    def receive_into(self, buffers: Sequence[bytearray]) -> bool:
+        """One frame that fills the buffers; False when it is empty. ValueError when it is of another length."""
+        length = _LENGTH.unpack(self._exactly(_LENGTH.size))[0]
+        if length == 0:
+            return False
+        if length != sum(map(len, buffers)):
+            raise ValueError(f"a frame of {length} bytes")
+        for buffer in buffers:
+            self._fill(buffer)
+        return True
+
     def _exactly(self, length: int) -> bytearray:
         data = bytearray(length)
+        self._fill(data)
+        return data
+
+    def _fill(self, data: bytearray) -> None:
+        length = len(data)
         view = memoryview(data)
         at = 0
         while at < length:
@@ -127,4 +147,3 @@ class Peer:
             if got == 0:
                 raise EOFError
             at += got
-        return data

@@ -11,7 +11,10 @@ import stat
 import struct
 from typing import NamedTuple
 
+import numpy as np
+
 _ENTRY = struct.Struct("<IHBB")
+_LENGTH = struct.Struct("<H")
 TAIL = 0xDE
 TYPES: tuple[int, ...] = (
     0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFLNK,
@@ -30,6 +33,39 @@ class Names(NamedTuple):
     inodes: list[int]
     kinds: list[int]
     ends: list[int]
+
+
+def parse_sound(data: bytes, at: int, block_size: int, found: Names) -> bool:
+    """As `parse`, of typed entries in whole blocks that hold together, by operations on arrays. False, and nothing added, where
+    something does not."""
+    if block_size > 32768:
+        return False
+    places: list[int] = []
+    add = places.append
+    unpack = _LENGTH.unpack_from
+    for block_end in range((at // block_size + 1) * block_size, len(data) + 1, block_size):
+        while at < block_end:
+            (length,) = unpack(data, at + 4)
+            if length < 8 or length & 3 or at + length > block_end:
+                return False
+            add(at)
+            at += length
+    offsets = np.array(places, np.int64)
+    words = np.frombuffer(data, "<u4")
+    inodes, rest = words[offsets >> 2], words[(offsets >> 2) + 1]
+    lengths, kinds = (rest >> 16) & 0xFF, rest >> 24
+    if (lengths + 8 > rest & 0xFFFF).any():
+        return False
+    used = (inodes != 0) & (kinds != TAIL)
+    for k in np.flatnonzero(used & (lengths <= 2)).tolist():
+        used[k] = data[places[k] + 8 : places[k] + 8 + int(lengths[k])] not in (b".", b"..")
+    begins = offsets[used] + 8
+    ends = begins + lengths[used]
+    found.names.extend([data[low:high] for low, high in zip(begins.tolist(), ends.tolist(), strict=True)])
+    found.inodes.extend(inodes[used].tolist())
+    found.kinds.extend(kinds[used].tolist())
+    found.ends.extend((offsets + (rest & 0xFFFF))[used].tolist())
+    return True
 
 
 def parse(data: bytes, at: int, end: int, block_size: int, typed: bool, found: Names) -> tuple[int, str] | None:

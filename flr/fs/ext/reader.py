@@ -42,6 +42,8 @@ LARGEST_INLINE = 64 << 10
 """Bytes of content within an inode: no inode is larger."""
 SHORTEST = 24
 """Bytes of a folder that are read for each name that is asked for; names of 16 letters take so many."""
+SMALL = 16 << 10
+"""Bytes of a folder for which operations on arrays cost more than they save."""
 BLOCKS_A_CALL = 4096
 """Of a folder, for one part of a listing, however few names stand in them."""
 GAP = 64 << 10
@@ -250,6 +252,8 @@ class Ext(FileSystem):
         self.volume.prefetch(places)
         data = b"".join([self.volume.pread(*place) for place in places])
         self._check_blocks(inode, data, numbers)
+        if self._typed and len(data) > SMALL and directory.parse_sound(data, at, block_size, found):
+            return
         while at < len(data):
             problem = directory.parse(data, at, len(data), block_size, self._typed, found)
             if problem is None:

@@ -28,7 +28,7 @@ class Parent:
         ours, theirs = socket.socketpair()
         self.wishes: list[Need] = []
         self.bad = -1
-        self.disk = PeerDisk(Peer(theirs, largest=MOST_NEEDED), 0, SIZE, 512, OrderedDict())
+        self.disk = PeerDisk(Peer(theirs), 0, SIZE, 512, OrderedDict())
         self.connections = ours, theirs
         self.thread = threading.Thread(target=self._serve, args=(Peer(ours),))
         self.thread.start()

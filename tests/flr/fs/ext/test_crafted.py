@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flr.blocks import Hole, MemoryDisk
 from flr.errors import Corrupt, RecoveryError, TooMuch
 from flr.fs.base import Flag, Node
+from flr.fs.ext import directory
 from flr.fs.ext.mapping import MOST_BLOCKS_READ
 from flr.fs.ext.open import open_ext
 from flr.fs.ext.reader import BLOCKS_A_CALL, Ext
@@ -234,3 +238,35 @@ def test_a_folder_of_endless_empty_blocks_is_listed_part_by_part() -> None:
         parts += 1
     assert parts <= fs.super.blocks // BLOCKS_A_CALL + 2
     assert any("larger than its file system" in text for text in fs.warnings)
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from([1024, 4096]), st.integers(0, 3))
+def test_both_ways_to_parse_a_folder_tell_the_same(chance: random.Random, block_size: int, damaged: int) -> None:
+    """Entry by entry, and by arrays, which refuse what does not hold together."""
+    data = bytearray()
+    for _ in range(chance.randrange(1, 5)):
+        left = block_size
+        while left:
+            name = (
+                chance.randbytes(chance.choice([1, 2, 5, 30, 200]))
+                if chance.random() < 0.9
+                else chance.choice([b".", b".."])
+            )
+            length = 8 + (len(name) + 3 & ~3)
+            if left - length < 12 or chance.random() < 0.02:
+                length, name = left, name[: left - 8]
+            inode = chance.choice([0, 7, 1 << 31])
+            data += struct.pack("<IHBB", inode, length, len(name), chance.choice([1, 2, 0xDE])) + name.ljust(
+                length - 8, b"\0"
+            )
+            left -= length
+    for _ in range(damaged):
+        data[chance.randrange(len(data))] = chance.randrange(256)
+    slow, quick = directory.Names([], [], [], []), directory.Names([], [], [], [])
+    problem = directory.parse(bytes(data), 0, len(data), block_size, True, slow)
+    if directory.parse_sound(bytes(data), 0, block_size, quick):
+        assert problem is None
+        assert quick == slow
+    else:
+        assert problem is not None
+        assert quick == directory.Names([], [], [], [])
