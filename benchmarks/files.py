@@ -6,8 +6,8 @@
 Ours is what a session does: the parser in its locked-in process, disks by chunks, entries made of what it answers. The peers
 (libfsext, libfsxfs) run in a process of their own on the whole image in the page cache, and read name, inode, mode, size, owner,
 group, links and all four times of each entry, as ours does and more (allocation, device, flags, checksums). `listing` begins with
-a cold cache: its chunks are fetched and cross the socket; `listing again` does not. Rounds are interleaved; the figure is the median. Chunks
-are those that had to be fetched, on a cold cache. Needs root and loop devices, to fill the images.
+a cold cache: its chunks are fetched and cross the socket; `listing again` does not. Rounds are interleaved; the figure is the
+median. Chunks are those that had to be fetched, on a cold cache. Needs root and loop devices, to fill the images.
 """
 
 from __future__ import annotations

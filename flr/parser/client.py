@@ -53,6 +53,8 @@ START_SECONDS = 60.0
 MOST_DEATHS, ANSWERS_A_STRIKE = 25, 50
 """Deaths after which a session gives up; so many answers make good for one."""
 MOST_LAYERS = 20
+SOCKET_BYTES = 4 << 20
+"""A listing's part is sent in one go."""
 LONGEST_TEXT = 500
 """Letters of an error that the parser tells."""
 _HOME = str(Path(flr.__file__).parents[1])
@@ -245,6 +247,8 @@ class Parser:
         if self._strikes > MOST_DEATHS:
             raise TooMuch("the parser died too often in this session", f"{self.deaths} times")
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)  # or as much of it as the kernel gives
         peer = self._peer = Peer(ours, lambda: self._until - self._clock.monotonic())
         with theirs:
             number = theirs.fileno()
