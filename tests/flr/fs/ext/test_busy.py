@@ -22,7 +22,11 @@ BUSY: dict[str, tuple[int, list[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BUSY)
+QUICK = "wrapping"
+"""What a short run takes; `make test-all` has them all."""
+
+
+@pytest.mark.parametrize("name", [QUICK, *(pytest.param(one, marks=pytest.mark.slow) for one in BUSY if one != QUICK)])
 def test_every_moment_of_a_busy_file_system_is_told_as_the_kernel_replays_it(name: str, tmp_path: Path) -> None:
     mounted.need("mkfs.ext4", "mkfs.xfs")
     count, mkfs, options = BUSY[name]

@@ -22,7 +22,11 @@ BUSY = {
 }
 
 
-@pytest.mark.parametrize("name", BUSY)
+QUICK = "wrapping"
+"""What a short run takes; `make test-all` has them all."""
+
+
+@pytest.mark.parametrize("name", [QUICK, *(pytest.param(one, marks=pytest.mark.slow) for one in BUSY if one != QUICK)])
 def test_every_moment_of_a_busy_file_system_is_told_as_the_kernel_replays_it(name: str, tmp_path: Path) -> None:
     mounted.need("mkfs.xfs")
     count, mkfs, options = BUSY[name]
@@ -40,6 +44,7 @@ def test_every_moment_of_a_busy_file_system_is_told_as_the_kernel_replays_it(nam
     assert needed > count / 2  # otherwise the above would prove little
 
 
+@pytest.mark.slow
 def test_a_log_of_version_4_is_told_as_another_kernel_replays_it() -> None:
     uml.need("mkfs.xfs")
     needed = 0
