@@ -73,6 +73,8 @@ class Account:
             return ["backup", "--resource", "vm1", "--disk", place.image]
         self.grant("rl")
         point = place.dm("points", "--json").document["points"][-1]["point"]
+        if verb == "files":
+            return ["files", "volumes", "--point", point]
         return ["restore", "--point", point, "--to", place.folder / "restored"]
 
 
@@ -83,26 +85,26 @@ def account(azurite: Azurite, place: Place, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_page_names_the_rights_of_every_verb_that_touches_a_repository() -> None:
     found = documented()
-    assert set(found) == {"repo create", "points", "backup", "restore"}
+    assert set(found) == {"repo create", "points", "backup", "restore", "files"}
     assert not any("d" in letters for letters in found.values())
 
 
 def test_every_verb_does_with_the_rights_that_the_page_names(account: Account) -> None:
-    for verb in ("repo create", "backup", "points", "restore"):
+    for verb in ("repo create", "backup", "points", "restore", "files"):
         words = account.words(verb)
         account.grant(documented()[verb])
         account.place.dm(*words)
     assert (account.place.folder / "restored").read_bytes() == account.place.image.read_bytes()
 
 
-@pytest.mark.parametrize("verb", ["repo create", "points", "backup", "restore"])
+@pytest.mark.parametrize("verb", ["repo create", "points", "backup", "restore", "files"])
 def test_with_one_right_less_a_verb_is_refused_and_says_what_to_look_at(account: Account, verb: str) -> None:
     if verb != "repo create":
         account.grant("rwl")
         account.place.dm("repo", "create")
         account.place.dm(*account.words("backup"))
     for letter in documented()[verb]:
-        if (verb, letter) == ("restore", "w"):
+        if (verb, letter) in (("restore", "w"), ("files", "w")):
             continue  # the next test's
         words = account.words(verb)
         account.grant(documented()[verb].replace(letter, "") or "t")
@@ -122,6 +124,9 @@ def test_a_restore_without_the_right_to_write_reads_unheld_and_says_so(account: 
     assert "warning: " in said.err
     assert "not held" in said.err
     assert (account.place.folder / "restored").read_bytes() == account.place.image.read_bytes()
+    words = account.words("files")
+    account.grant("rl")
+    assert "not held" in account.place.dm(*words).err
 
 
 def test_a_sas_in_the_url_of_the_environment_serves_too_and_reaches_no_command(
