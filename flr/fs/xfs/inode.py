@@ -98,7 +98,7 @@ def attributes(sb: Superblock, number: int, data: bytes, at: int = 0) -> Attribu
         # 14 bits of the major number and 18 of the minor, unlike the kernel's own form
         value = int.from_bytes(data[at + (header := _HEADER_V3 if version == 3 else _HEADER) : at + header + 4], "big")
         device = os.makedev(value >> 18, value & 0x3FFFF)
-    taken = blocks << sb.block_log
+    taken = min(blocks << sb.block_log, (1 << 63) - 1)  # a lie of 64 bits of blocks, too, shall cross the socket
     return Attributes(
         number, generation, mode, links, owner, group, size, taken, modified, changed, accessed, born, device, flags
     )

@@ -7,6 +7,7 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from flr.blocks import Hole, MemoryDisk
@@ -517,7 +518,7 @@ def test_attributes_within_an_inode_that_lie(crafted: Crafted) -> None:
 
 
 def test_more_attributes_than_are_shown(crafted: Crafted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xattr, "MOST_BYTES", 1000)
+    monkeypatch.setattr(xattr, "MOST_XATTRS", 1000)
     with pytest.raises(RecoveryError, match="more extended attributes than are shown"):
         crafted.sound.xattrs(crafted.at(b"attributes0").node)
 
@@ -547,3 +548,10 @@ def test_nothing_is_read_outside_of_the_volume(crafted: Crafted) -> None:
             *[fs.read(of.node, at, 1024) for at in range(0, of.size, 1024)],
             fs.volume.pread(1 << 40, 1),
         ]
+
+
+def test_a_claim_of_2_to_the_64_blocks_is_suspicious_and_can_be_told(crafted: Crafted) -> None:
+    fs = crafted.put(crafted.inode(b"special", b"fallocated") + 64, ">Q", (1 << 64) - 1)
+    found = fs.attributes(crafted.at(b"special", b"fallocated").node)
+    assert found.flags & Flag.SUSPICIOUS
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=Attributes) == found
