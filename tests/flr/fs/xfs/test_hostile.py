@@ -37,7 +37,7 @@ def test_a_walk_through_a_damaged_file_system_ends() -> None:
     with opened(images.small().image) as disk:
         sectors = read_by_a_walk(disk)
 
-        @settings(max_examples=150)
+        @settings(max_examples=60)
         @given(SEEDS)
         def walks(seed: int) -> None:
             all_of(seed, disk, lambda chance: mutants.mutant(disk, sectors, chance))

@@ -26,7 +26,9 @@ def test_a_tree_is_what_the_kernel_tells(name: str) -> None:
         assert fs.about.journal == "clean"
 
 
-@pytest.mark.parametrize("name", images.V4)
+@pytest.mark.parametrize(
+    "name", [pytest.param(v4, marks=[pytest.mark.slow] if k else []) for k, v4 in enumerate(images.V4)]
+)
 def test_a_tree_of_version_4_is_what_another_kernel_tells(name: str) -> None:
     uml.need()
     made = images.v4(name)
