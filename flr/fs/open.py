@@ -9,7 +9,7 @@ from flr.fs.base import FileSystem
 from flr.fs.ext.open import open_ext
 from flr.fs.fat.reader import Fat
 from flr.fs.ntfs.reader import Ntfs
-from flr.fs.xfs.reader import Xfs
+from flr.fs.xfs import open_xfs
 
 
 def open_file_system(volume: Volume, holds: str, *, replay: bool = True) -> FileSystem:
@@ -18,7 +18,7 @@ def open_file_system(volume: Volume, holds: str, *, replay: bool = True) -> File
     if holds == "ext":
         return open_ext(volume, replay=replay)
     if holds == "xfs":
-        return Xfs(volume, replay=replay)
+        return open_xfs(volume, replay=replay)
     if holds == "ntfs":
         return Ntfs(volume)
     if holds in ("fat", "exfat"):

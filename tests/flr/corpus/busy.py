@@ -16,10 +16,12 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from flr.fs.base import FileSystem
 from tests.flr.corpus import truth
+from tests.flr.corpus.image import opened
 from tests.flr.corpus.mounted import mounted, run
 from tests.flr.corpus.truth import Facts
 
@@ -86,6 +88,19 @@ def moments(
                         writer.kill()
     finally:
         store.unlink()
+
+
+def compared(images: Iterable[tuple[Path, Facts]], open_it: Callable[..., FileSystem]) -> int:
+    """Each image is told as the truth beside it tells, without a warning; of how many that took the journal."""
+    needed = 0
+    for number, (image, facts) in enumerate(images):
+        with opened(image) as disk:
+            fs = open_it(disk)
+            assert truth.differences(facts, truth.told(fs)) == [], f"moment {number}, {fs.about.journal}"
+            assert fs.warnings == []
+            without = truth.told(open_it(disk, replay=False), content=False)
+            needed += bool(truth.differences(facts, without, frozenset({"content"})))
+    return needed
 
 
 # -- the writer, a program of its own

@@ -106,3 +106,17 @@ def _refusals(fs: FileSystem, nodes: list[Attributes]) -> None:
     for number in (0, 1 << 31, (1 << 63) - 1, (1 << 64) - 1):
         with pytest.raises(RecoveryError):
             fs.attributes(Node(number, 0))
+
+
+def check_pages(fs: FileSystem, node: Node) -> None:
+    """Parts of any length, put together, are the folder."""
+    whole = [entry.name for entry in fs.entries(node).entries]
+    for count in (1, 7, 100):
+        cursor: int | None = 0
+        names = []
+        while cursor is not None:
+            listing = fs.entries(node, cursor, count)
+            assert len(listing.entries) <= count
+            names += [entry.name for entry in listing.entries]
+            cursor = listing.cursor
+        assert names == whole

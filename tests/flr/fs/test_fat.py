@@ -20,6 +20,7 @@ from flr.fs.ntfs.library import VolumeFile
 from tests.flr.corpus import truth, windows
 from tests.flr.corpus.catalogue import CATALOGUE, Sample, sample
 from tests.flr.corpus.image import Changed, Image
+from tests.flr.fs import conformance
 
 IMAGES: dict[str, Callable[[], Sample]] = {
     name: partial(sample, name) for name, listed in CATALOGUE.items() if listed.holds in ("fat", "exfat")
@@ -105,17 +106,7 @@ def test_a_node_is_found_again_by_another_session(name: str) -> None:
 def test_pages_of_a_folder_put_together_are_the_folder(name: str) -> None:
     fs = Fat(Image(IMAGES[name]().image))
     for folder in ("many", "names"):
-        node = find(fs, folder).node
-        whole = [entry.name for entry in fs.entries(node).entries]
-        for count in (1, 7, 100):
-            cursor: int | None = 0
-            names = []
-            while cursor is not None:
-                listing = fs.entries(node, cursor, count)
-                assert len(listing.entries) <= count
-                names += [entry.name for entry in listing.entries]
-                cursor = listing.cursor
-            assert names == whole
+        conformance.check_pages(fs, find(fs, folder).node)
 
 
 def test_runs_tell_where_bytes_stand() -> None:

@@ -22,6 +22,7 @@ from tests.flr.corpus.asking import everything
 from tests.flr.corpus.catalogue import GEOMETRIES, Streams
 from tests.flr.corpus.image import Image
 from tests.flr.corpus.mounted import Made
+from tests.flr.fs import conformance
 
 
 def opened(made: Made, kind: type[Ntfs] = Ntfs) -> Ntfs:
@@ -242,17 +243,7 @@ def test_nodes_are_records_with_their_sequence() -> None:
 def test_pages_of_a_folder_put_together_are_the_folder() -> None:
     fs = opened(windows.ntfs_whole("whole"))
     for folder in ("many", "odd", "special"):
-        node = find(fs, folder).node
-        whole = [entry.name for entry in fs.entries(node).entries]
-        for count in (1, 7, 100):
-            cursor: int | None = 0
-            names = []
-            while cursor is not None:
-                listing = fs.entries(node, cursor, count)
-                assert len(listing.entries) <= count
-                names += [entry.name for entry in listing.entries]
-                cursor = listing.cursor
-            assert names == whole
+        conformance.check_pages(fs, find(fs, folder).node)
 
 
 def test_system_files_are_hidden_and_can_be_asked_for() -> None:
