@@ -54,7 +54,7 @@ PIECE = 1 << 18
 """Bytes of a volume that `gather` reads as one piece."""
 
 
-def records(data: bytes, places: Places, size: int) -> Records:
+def records(data: bytes | bytearray, places: Places, size: int) -> Records:
     """A row of `size` bytes from each of `places` in `data`."""
     return sliding_window_view(np.frombuffer(data, np.uint8), size)[places]
 

@@ -41,7 +41,7 @@ class PeerDisk(Volume):
     """Disk `number`, whose bytes are asked for by blocks and kept for a while."""
 
     def __init__(
-        self, peer: Peer, number: int, size: int, sector_size: int, kept: OrderedDict[tuple[int, int], bytes]
+        self, peer: Peer, number: int, size: int, sector_size: int, kept: OrderedDict[tuple[int, int], bytearray]
     ) -> None:
         self.size = size
         self.sector_size = sector_size
@@ -58,18 +58,20 @@ class PeerDisk(Volume):
             data = self._kept.get((self._number, first))
             if data is None:
                 data = self._fill([first])[first]
-            return data[within : within + length]
+            return bytes(memoryview(data)[within : within + length])
         last = (offset + length - 1) // BLOCK
         if last - first >= MOST_RANGES // 2 or length > MOST_NEEDED // 2:
             half = length // 2 // BLOCK * BLOCK or BLOCK
             return self.pread(offset, half) + self.pread(offset + half, length - half)
         got = self._fill(list(range(first, last + 1)))
-        whole = b"".join([got[number] for number in range(first, last + 1)])
-        return whole[within : within + length]
+        parts = [memoryview(got[number]) for number in range(first, last + 1)]
+        parts[-1] = parts[-1][: offset + length - last * BLOCK]
+        parts[0] = parts[0][within:]
+        return b"".join(parts)
 
-    def _fill(self, numbers: Sequence[int]) -> dict[int, bytes]:
+    def _fill(self, numbers: Sequence[int]) -> dict[int, bytearray]:
         """These blocks, at most MOST_NEEDED bytes; those that are not here are asked for in one question."""
-        got: dict[int, bytes] = {}
+        got: dict[int, bytearray] = {}
         missing = []
         for number in numbers:
             data = self._kept.get((self._number, number))
@@ -95,7 +97,7 @@ class PeerDisk(Volume):
                     got.update(self._fill([number]))
                 return got
             for number, block in zip(missing, blocks, strict=True):
-                got[number] = self._kept[self._number, number] = bytes(block)
+                got[number] = self._kept[self._number, number] = block
             while len(self._kept) > BLOCKS_KEPT:
                 self._kept.popitem(last=False)
         return got
@@ -161,7 +163,7 @@ class Parser:
         return self._methods[ask.method](ask.volume, *ask.arguments)
 
     def _look(self, volume: str, disks: list[tuple[int, int]], replay: bool) -> Any:
-        kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        kept: OrderedDict[tuple[int, int], bytearray] = OrderedDict()
         self._disks = [PeerDisk(self._peer, number, size, sector, kept) for number, (size, sector) in enumerate(disks)]
         self._replay = replay
         self._open = {}

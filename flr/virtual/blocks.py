@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from flr.virtual.cache import Data
 from mover.disk.source import DiskSource
 from mover.disk_restore import DiskRestore, RestoreWork
 from mover.repository.map_store import pages_kept
@@ -32,7 +33,7 @@ class Blocks(Protocol):
 
         What `mover.repository.reader` raises when the map cannot be read."""
 
-    def fetch(self, request: Request) -> Iterator[tuple[int, bytes]]:
+    def fetch(self, request: Request) -> Iterator[tuple[int, Data]]:
         """(block, its bytes) of each. What the store and `mover.repository.reader` raise."""
 
 
@@ -59,9 +60,9 @@ class PointBlocks:
         runs = neighbours(sorted(wants.values(), key=lambda want: want.entry.place))
         return [(run, [block for want in run for block in want.blocks]) for run in runs], zeros
 
-    def fetch(self, request: Request) -> Iterator[tuple[int, bytes]]:
+    def fetch(self, request: Request) -> Iterator[tuple[int, Data]]:
         for offset, _, data in self._restore.fetched(request):
-            yield offset // BLOCK_SIZE, bytes(data)
+            yield offset // BLOCK_SIZE, data
 
 
 class SourceBlocks:
@@ -99,9 +100,8 @@ class SourceBlocks:
                 self._known = known
             return self._known
 
-    def fetch(self, request: Request) -> Iterator[tuple[int, bytes]]:
+    def fetch(self, request: Request) -> Iterator[tuple[int, Data]]:
         start = request[0] * BLOCK_SIZE
         buffers = [bytearray(min(BLOCK_SIZE, self.size - block * BLOCK_SIZE)) for block in request]
         self._source.read_into(start, buffers)
-        for block, buffer in zip(request, buffers, strict=True):
-            yield block, bytes(buffer)
+        yield from zip(request, buffers, strict=True)

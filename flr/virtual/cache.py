@@ -13,6 +13,8 @@ from concurrent.futures import Future
 
 Key = tuple[int, int]
 """(disk, block)"""
+Data = bytes | bytearray
+"""Of a block; nobody changes it."""
 METADATA_BYTES = 192 << 20
 DATA_BYTES = 96 << 20
 
@@ -24,19 +26,19 @@ class BlockCache:
         self.limits = (data_bytes, metadata_bytes)
         self.misses = 0
         self._lock = threading.Lock()
-        self._kept: tuple[OrderedDict[Key, bytes], OrderedDict[Key, bytes]] = (OrderedDict(), OrderedDict())
+        self._kept: tuple[OrderedDict[Key, Data], OrderedDict[Key, Data]] = (OrderedDict(), OrderedDict())
         self._held = [0, 0]
-        self._coming: dict[Key, Future[bytes]] = {}
+        self._coming: dict[Key, Future[Data]] = {}
 
     @property
     def held(self) -> tuple[int, int]:
         """Bytes of data and of metadata."""
         return self._held[0], self._held[1]
 
-    def claim(self, keys: Iterable[Key]) -> tuple[dict[Key, bytes], dict[Key, Future[bytes]], list[Key]]:
+    def claim(self, keys: Iterable[Key]) -> tuple[dict[Key, Data], dict[Key, Future[Data]], list[Key]]:
         """What is here; what is on its way; and what the caller fetches now, which is on its way for everybody else."""
-        here: dict[Key, bytes] = {}
-        coming: dict[Key, Future[bytes]] = {}
+        here: dict[Key, Data] = {}
+        coming: dict[Key, Future[Data]] = {}
         mine: list[Key] = []
         with self._lock:
             for key in keys:
@@ -54,7 +56,7 @@ class BlockCache:
                     coming[key] = waited
         return here, coming, mine
 
-    def arrived(self, key: Key, data: bytes, metadata: bool, keep: bool = True) -> None:
+    def arrived(self, key: Key, data: Data, metadata: bool, keep: bool = True) -> None:
         """A claimed block is here; it was fetched, if it is one to `keep`."""
         pool = self._kept[metadata]
         with self._lock:

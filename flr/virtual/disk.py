@@ -13,7 +13,7 @@ from types import TracebackType
 
 from flr.errors import Unreadable
 from flr.virtual.blocks import Blocks, Request
-from flr.virtual.cache import BlockCache
+from flr.virtual.cache import BlockCache, Data
 from mover.errors import Damaged, SourceError
 from mover.repository.maps import BLOCK_SIZE
 
@@ -66,7 +66,7 @@ class VirtualDisk:
         got = self._got(ranges, metadata)
         return [part for offset, length in ranges for part in _cut(got, offset, length)]
 
-    def _got(self, ranges: Sequence[tuple[int, int]], metadata: bool) -> dict[int, bytes]:
+    def _got(self, ranges: Sequence[tuple[int, int]], metadata: bool) -> dict[int, Data]:
         for offset, length in ranges:
             if offset < 0 or length < 0 or offset + length > self.size:
                 raise SourceError("a range outside of the disk", f"{length} bytes at {offset}, of {self.size}")
@@ -78,13 +78,13 @@ class VirtualDisk:
         numbers = sorted(_blocks_of(inside))
         most = self.cache.limits[metadata] // BLOCK_SIZE // 2
         try:
-            self._send(numbers[:most], metadata)
+            self._send(numbers[:most], metadata, wait=False)
         except Exception:  # noqa: S110 - a hint; the read that needs the bytes says what is wrong
             pass
 
-    def _get(self, numbers: Iterable[int], metadata: bool) -> dict[int, bytes]:
+    def _get(self, numbers: Iterable[int], metadata: bool) -> dict[int, Data]:
         try:
-            got, coming = self._send(sorted(set(numbers)), metadata)
+            got, coming = self._send(sorted(set(numbers)), metadata, wait=True)
             for number, future in coming.items():
                 try:
                     got[number] = future.result()
@@ -94,14 +94,15 @@ class VirtualDisk:
             raise Unreadable(error.what, error.value, error.hint) from None
         return got
 
-    def _alone(self, number: int) -> bytes:
+    def _alone(self, number: int) -> Data:
         requests, _ = self._blocks.plan([number])
         return next(
             (data for request, _ in requests for at, data in self._blocks.fetch(request) if at == number), _ZEROS
         )
 
-    def _send(self, numbers: list[int], metadata: bool) -> tuple[dict[int, bytes], dict[int, Future[bytes]]]:
-        """Blocks that are here, and those on their way: whatever was neither is sent for."""
+    def _send(self, numbers: list[int], metadata: bool, wait: bool) -> tuple[dict[int, Data], dict[int, Future[Data]]]:
+        """Blocks that are here, and those on their way: whatever was neither is sent for. Who will `wait` for them carries out
+        one of the requests itself: another thread would only have to be woken for it, and wake this one."""
         here, coming, mine = self.cache.claim((self.number, number) for number in numbers)
         if mine:
             wanted = [number for _, number in mine]
@@ -109,8 +110,10 @@ class VirtualDisk:
                 requests, zeros = self._blocks.plan(wanted)
                 for number in zeros:
                     self.cache.arrived((self.number, number), _ZEROS, metadata, keep=False)
-                for request, brings in requests:
+                for request, brings in requests[wait:]:
                     self._fetcher.crew.submit(self._fetch, request, brings, metadata)
+                for request, brings in requests[:wait]:
+                    self._fetch(request, brings, metadata)
             except BaseException as error:
                 self.cache.failed(mine, error)
                 raise
@@ -137,7 +140,7 @@ def _blocks_of(ranges: Iterable[tuple[int, int]]) -> set[int]:
     }
 
 
-def _cut(got: dict[int, bytes], offset: int, length: int) -> Iterator[memoryview]:
+def _cut(got: dict[int, Data], offset: int, length: int) -> Iterator[memoryview]:
     first, within = divmod(offset, BLOCK_SIZE)
     while length:
         part = memoryview(got[first])[within : within + length]
