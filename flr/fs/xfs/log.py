@@ -54,7 +54,8 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Log:
-    """Corrupt when the log cannot be trusted; `tail` and `head` are what is to be replayed, equal when it is clean."""
+    """Corrupt when the log cannot be trusted; `tail` and `head` are what is to be replayed, equal when it is clean. `torn` is the
+    sector of a record behind them that is there and not whole, None as a rule."""
 
     def __init__(self, volume: Volume, sb: Superblock) -> None:
         if not sb.holds(sb.log_start, sb.log_blocks) or not sb.log_blocks:
@@ -66,6 +67,7 @@ class Log:
         self._v2 = sb.log_v2
         self._checksums = sb.version == 5
         volume.check(self._start, self._size * SECTOR)
+        self.torn: int | None = None
         self.tail, self.head = self._ends()
 
     def records(self, *, check: bool = True) -> Iterator[Record]:
@@ -139,6 +141,7 @@ class Log:
                 continue
             record = self._record(at, check=True)
             if record is None or (last is not None and last.end != at):
+                self.torn = at % self._size
                 break
             last = record
         if last is None:

@@ -64,6 +64,11 @@ def replay(volume: Volume, sb: Superblock, warn: Callable[[str], None]) -> Repla
     else:
         try:
             log = Log(volume, sb)
+            if log.torn is not None:
+                warn(
+                    f"the log's last record was not written whole (at sector {log.torn}), what it changed is missing: after a "
+                    "power cut that is no fault"
+                )
             if log.tail == log.head:
                 return Replayed(volume, sb, "clean")
             run = _Replay(volume, sb, log)

@@ -341,5 +341,6 @@ def test_a_damaged_log_ends_where_the_kernel_ends_it(tmp_path: Path) -> None:
                     assert fs.about.journal.startswith("not replayed: "), (back, within, lost)
                 else:
                     assert truth.differences(facts, truth.told(fs)) == [], (back, within, lost)
+                    assert any("not written whole" in text for text in fs.warnings), (back, within, lost)
     assert len(seen) > 4  # it did end in different places
     image.unlink()
