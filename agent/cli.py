@@ -26,7 +26,7 @@ DEBUG_VARIABLE = "DATA_MOVER_DEBUG"
 
 
 def build_parser() -> Parser:
-    from agent.verbs import cloud_init, demo, files, jobs, queue, repository, support
+    from agent.verbs import cloud_init, demo, files, flr, jobs, queue, repository, support
 
     parser = Parser(
         prog="data-mover",
@@ -34,7 +34,7 @@ def build_parser() -> Parser:
         epilog="Permissions, change maps, environment variables and exit codes: docs/operations.md.",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for group in (repository, jobs, files, queue, cloud_init, support, demo):
+    for group in (repository, jobs, files, flr, queue, cloud_init, support, demo):
         group.add(verbs)
     return parser
 

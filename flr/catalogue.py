@@ -234,8 +234,10 @@ class Catalogue:
 
     def search(self, query: Query, after: int = 0) -> Iterator[tuple[int, Match | None]]:
         """(id, match) of entries behind `after`, in the order in which they were found; None for each that does not match. An entry
-        whose folders are not all known yet ends it: ask again from the last id."""
-        fits = _fits(query)
+        whose folders are not all known yet ends it: ask again from the last id. UsageError, at once, for a pattern that is none."""
+        return self._search(query, _fits(query), after)
+
+    def _search(self, query: Query, fits: Callable[[bytes], bool], after: int) -> Iterator[tuple[int, Match | None]]:
         by_path = b"/" in (query.glob or query.regex)
         where, values = _conditions(query)
         sql = f"""SELECT id, folder, name, number, generation, mode, size, modified, owner, "group", flags, problem FROM entry

@@ -125,7 +125,7 @@ def _session(arguments: argparse.Namespace, around: Surroundings, point: str | N
     with ExitStack() as stack:
         of = ""
         if arguments.image:
-            disks = stack.enter_context(open_sources([_source(text, around) for text in arguments.image]))
+            disks = stack.enter_context(open_sources([disk_source(text, around) for text in arguments.image]))
         else:
             from agent.opening import open_repository, reference
 
@@ -146,7 +146,7 @@ def _session(arguments: argparse.Namespace, around: Surroundings, point: str | N
         )
 
 
-def _source(text: str, around: Surroundings) -> DiskSource:
+def disk_source(text: str, around: Surroundings) -> DiskSource:
     from mover.disk.source import FileSource
 
     if "://" in text:

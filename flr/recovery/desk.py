@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that one session has: its points, folders that were looked at, searches, the basket, transfers, its life and its log.
+
+What a web page or a test works with. Not here: HTTP, and who may come in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextlib import ExitStack
+from types import TracebackType
+
+from flr.errors import WrongKind
+from flr.printable import shown
+from flr.recovery.audit import Audit
+from flr.recovery.basket import Basket
+from flr.recovery.downloads import Downloads
+from flr.recovery.folder import Folder
+from flr.recovery.index import Searches
+from flr.recovery.life import Life
+from flr.recovery.points import Points
+from flr.recovery.recovery import Recovery
+from mover.clock import SYSTEM, Clock
+
+FOLDERS_KEPT, ENTRIES_KEPT = 16, 2_000_000
+"""Of folders that were looked at, the newest."""
+FIRST_LOOK_SECONDS = 1.0
+"""A folder that is not whole by then is shown as far as it is."""
+
+
+class Desk:
+    """A context manager; the session's life is its maker's to watch."""
+
+    def __init__(self, points: Points, life: Life, audit: Audit, *, first: str = "", clock: Clock = SYSTEM) -> None:
+        self.clock = clock
+        self.life = life
+        self.audit = audit
+        self.first = first
+        self.notes: list[str] = []
+        self._stack = ExitStack()
+        self.recovery = self._stack.enter_context(Recovery(points, clock, self._note))
+        self.searches = self._stack.enter_context(Searches(self.recovery))
+        self.basket = Basket(self.recovery)
+        self.downloads = Downloads(self.recovery)
+        self._lock = threading.Lock()
+        self._folders: OrderedDict[tuple[str, str, int], Folder] = OrderedDict()
+
+    def __enter__(self) -> Desk:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def folder(self, point: str, volume: str, path: bytes) -> Folder:
+        """What stands at that path, as it was read before or is being read now. NodeNotFound, WrongKind."""
+        with self.recovery.using(point) as opened:
+            found = opened.session.find(volume, path, follow=True)
+            if not found.is_directory:
+                raise WrongKind("not a folder", shown(path), "its folder shows it")
+            key = point, volume, found.number
+            with self._lock:
+                folder = self._folders.get(key)
+                if folder is None or folder.problem is not None:
+                    held = ExitStack()
+                    held.enter_context(self.recovery.using(point))
+                    folder = self._folders[key] = Folder(opened, volume, found, held.close)
+                self._folders.move_to_end(key)
+                while len(self._folders) > 1 and (
+                    len(self._folders) > FOLDERS_KEPT
+                    or sum(kept.weight for kept in self._folders.values()) > ENTRIES_KEPT
+                ):
+                    self._folders.popitem(last=False)
+        folder.wait(FIRST_LOOK_SECONDS)
+        return folder

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The application: its routes, its page and its files. Without a build step: what is in `static` is what the browser gets."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from flr.recovery.desk import Desk
+from flr.web import browse, download, session
+from flr.web.access import Access
+from flr.web.certificate import Certificate
+from flr.web.guard import App, Guard
+
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+def application(desk: Desk, access: Access, certificate: Certificate) -> App:
+    """An ASGI application, guarded. It belongs to one session."""
+    routes = [*session.ROUTES, *browse.ROUTES, *download.ROUTES, Route("/", page), Route("/static/{name}", static)]
+    app = Starlette(routes=routes)
+    app.state.desk = desk
+    app.state.access = access
+    app.state.certificate = certificate
+    app.state.files = {
+        file.name: file.read_bytes()
+        for file in resources.files("flr.web").joinpath("static").iterdir()
+        if file.is_file()
+    }
+    return Guard(app, certificate.names)
+
+
+def page(request: Request) -> Response:
+    return _file(request, "index.html")
+
+
+def static(request: Request) -> Response:
+    return _file(request, request.path_params["name"])
+
+
+def _file(request: Request, name: str) -> Response:
+    data = request.app.state.files.get(name)
+    kind = _TYPES.get(name.rpartition(".")[2])
+    if data is None or kind is None:
+        return Response("there is no such page\n", 404, media_type="text/plain")
+    return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
