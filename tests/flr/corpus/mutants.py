@@ -161,7 +161,7 @@ def main() -> None:
     kind, order = KINDS[name], ORDER[name]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     image = Image(path)
-    sound = everything(kind(image)).digest.digest()
+    sound = everything(kind(image))
     sectors = sorted(image.sectors)
     named = fields(kind(image), sectors)
     for number in range(first, first + count):
@@ -169,7 +169,8 @@ def main() -> None:
         signal.alarm(STUCK)  # ends the process, even within C
         try:
             asked = everything(kind(mutant(number, image, named, sectors, order)))
-            word = "raised" if asked.errors else "unchanged" if asked.digest.digest() == sound else "changed"
+            same = asked.digest.digest() == sound.digest.digest()
+            word = "raised" if asked.errors != sound.errors else "unchanged" if same else "changed"
             print(word, number, flush=True)
         except RecoveryError:
             print("refused", number, flush=True)
