@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flr.recovery.desk import Desk
-from flr.web import browse, download, session
+from flr.web import browse, download, plain, session
 from flr.web.access import Access
 from flr.web.certificate import Certificate
 from flr.web.guard import App, Guard
@@ -21,7 +21,14 @@ _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg"
 
 def application(desk: Desk, access: Access, certificate: Certificate) -> App:
     """An ASGI application, guarded. It belongs to one session."""
-    routes = [*session.ROUTES, *browse.ROUTES, *download.ROUTES, Route("/", page), Route("/static/{name}", static)]
+    routes = [
+        *session.ROUTES,
+        *browse.ROUTES,
+        *download.ROUTES,
+        *plain.ROUTES,
+        Route("/", page),
+        Route("/static/{name}", static),
+    ]
     app = Starlette(routes=routes)
     app.state.desk = desk
     app.state.access = access
