@@ -16,6 +16,7 @@ from agent.protocol import (
     BackupPayload,
     CollectLogsPayload,
     Command,
+    FlrStartPayload,
     RestorePayload,
     Result,
     TestConnectionPayload,
@@ -68,6 +69,10 @@ def _run(work: Work) -> None:
         from agent.kinds import restore
 
         restore.run(work, payload)
+    elif isinstance(payload, FlrStartPayload):
+        from agent.kinds import recovery
+
+        recovery.run(work, payload)
     elif isinstance(payload, TestConnectionPayload):
         from agent.kinds import connection
 
@@ -79,4 +84,5 @@ def _run(work: Work) -> None:
             )
         work.settings.collect_logs(work, payload)
     else:
-        raise UsageError("a cancel is for a queue", payload.target, "data-mover cancel JOB --queue QUEUE")
+        hint = "data-mover cancel JOB --queue QUEUE, or submit it to a queue"
+        raise UsageError(f"a {work.command.kind} is for a queue", payload.target, hint)

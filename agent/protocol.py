@@ -48,6 +48,11 @@ VaultUrl = Annotated[
 ]
 """A secret in Azure Key Vault, its newest version or a named one; in no other place."""
 
+HostName = Annotated[
+    str, Meta(min_length=1, max_length=253, pattern=f"^[A-Za-z0-9:]([A-Za-z0-9.:-]*[A-Za-z0-9:])?{_END}")
+]
+"""A DNS name or an address, an IPv6 one without brackets."""
+
 QueueName = Annotated[str, Meta(min_length=3, max_length=63, pattern=f"^[a-z0-9]([a-z0-9]|-[a-z0-9])*{_END}")]
 
 
@@ -201,6 +206,32 @@ class CancelPayload(Strict, frozen=True, kw_only=True):
     target: Identifier
 
 
+class FlrStartPayload(Strict, frozen=True, kw_only=True):
+    """A recovery browser over restore point `point` of `repository`, or over `disks` as they are: the URLs of a cloud-native
+    snapshot's disks, each with its SAS. `resource`: what those are called; a point's is in the repository. `names`: DNS names and
+    addresses under which people reach the worker; the first one is the link's. `idle`: seconds without a request after which it
+    ends, `limit`: after which it ends in any case."""
+
+    repository: RepositoryReference | None = None
+    point: Name | None = None
+    disks: Annotated[tuple[Disk, ...], Meta(max_length=256)] = ()
+    resource: Annotated[str, Meta(max_length=1024, extra=FREE)] = ""
+    names: Annotated[tuple[HostName, ...], Meta(max_length=32)] = ()
+    port: Annotated[int, Meta(ge=0, le=65535)] = 443
+    idle: Annotated[int, Meta(ge=60, le=86400)] = 1800
+    limit: Annotated[int, Meta(ge=60, le=604800)] = 43200
+
+    def __post_init__(self) -> None:
+        if (self.repository is None) == (not self.disks) or (self.repository is None) != (self.point is None):
+            raise ValueError("what is looked into is a `point` of a `repository`, or `disks`")
+
+
+class FlrStopPayload(Strict, frozen=True, kw_only=True):
+    """`target`: the job whose recovery browser shall end. Goes to the control queue."""
+
+    target: Identifier
+
+
 class TestConnectionPayload(Strict, frozen=True, kw_only=True):
     """Can the worker reach and open these? Nothing is written. `disks`: paths that it could back up; `blobs`: the URLs, with their
     SAS, of page blobs and exported disks."""
@@ -216,15 +247,25 @@ class CollectLogsPayload(Strict, frozen=True, kw_only=True):
     to: Path | None = None
 
 
-Payload = BackupPayload | RestorePayload | CancelPayload | TestConnectionPayload | CollectLogsPayload
+Payload = (
+    BackupPayload
+    | RestorePayload
+    | FlrStartPayload
+    | FlrStopPayload
+    | CancelPayload
+    | TestConnectionPayload
+    | CollectLogsPayload
+)
 PAYLOADS: Final[dict[str, type[Payload]]] = {
     "backup": BackupPayload,
     "restore": RestorePayload,
+    "flr-start": FlrStartPayload,
+    "flr-stop": FlrStopPayload,
     "cancel": CancelPayload,
     "test-connection": TestConnectionPayload,
     "collect-logs": CollectLogsPayload,
 }
-CONTROL_KINDS: Final = frozenset({"cancel"})
+CONTROL_KINDS: Final = frozenset({"cancel", "flr-stop"})
 """What goes to the control queue: a worker that is busy takes these too."""
 
 
@@ -250,7 +291,9 @@ class Command(Strict, frozen=True, kw_only=True):
                 return resource
             case RestorePayload(point=point):
                 return point
-            case CancelPayload(target=target):
+            case FlrStartPayload(point=point, resource=resource):
+                return point or resource
+            case CancelPayload(target=target) | FlrStopPayload(target=target):
                 return target
             case TestConnectionPayload(repository=repository) if repository is not None:
                 return repository.url
@@ -440,6 +483,33 @@ class LogItem(_Event, frozen=True, kw_only=True, tag="log"):
     duration: float = 0.0
 
 
+class FlrReady(_Event, frozen=True, kw_only=True, tag="flr-ready"):
+    """A recovery browser waits for a person. `link` works once, and only until `expires`; the thumbprints are of its certificate,
+    upper-case hexadecimal of SHA-256 and SHA-1, for whoever compares them. It ends at `until` at the latest."""
+
+    link: str
+    sha256: str
+    sha1: str
+    expires: datetime
+    until: datetime
+
+
+class Recovered(_Event, frozen=True, kw_only=True, tag="recovered"):
+    """Somebody did something in a recovery browser: signed in, took something out, stopped it. `address` and `agent` are the
+    person's browser's; `size` in bytes; `sha256` of what was handed out whole."""
+
+    what: str
+    result: Literal["ok", "failed", "refused", "cut"]
+    address: str = ""
+    agent: Text = ""
+    point: str = ""
+    volume: Text = ""
+    path: Text = ""
+    size: int | None = None
+    sha256: str = ""
+    text: Text = ""
+
+
 class Result(_Event, frozen=True, kw_only=True, tag="result"):
     """The last event of a command. `warning` is success with `notes`; `refused`: nothing was done. `already`: it had been
     carried out before. `api_calls`: operation -> class -> figures. `document`: the configuration document of a VM that was
@@ -477,7 +547,7 @@ class PoisonEntry(msgspec.Struct, frozen=True, kw_only=True):
     body: msgspec.Raw
 
 
-Event = Ready | Heartbeat | Failed | Accepted | ProgressEvent | LogItem | Result
+Event = Ready | Heartbeat | Failed | Accepted | ProgressEvent | LogItem | FlrReady | Recovered | Result
 
 
 def decode_event(data: bytes) -> Event:

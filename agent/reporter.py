@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from agent.protocol import Accepted, Command, ErrorBody, Event, LogItem, ProgressEvent, Result
 from mover.clock import Clock
@@ -56,6 +56,10 @@ class Reporter:
                 delivery=delivery,
             )
         )
+
+    def event(self, kind: type[Any], **more: Any) -> None:
+        """One that a kind of its own has, with the command's ids and the time."""
+        self._send(kind(command=self._command.id, job=self._command.job, time=self._moment(), **more))
 
     def _report(self, snapshot: Snapshot) -> None:
         if snapshot.stage != self._stage:

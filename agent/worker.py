@@ -23,7 +23,7 @@ from agent.errors import CommandRefused, JobBusy, Poisoned, QueueMissing, QueueU
 from agent.jobs import Ended, HeldJob, JobStore
 from agent.opening import Settings
 from agent.outbox import Outbox
-from agent.protocol import CancelPayload, Command, ErrorBody, LogItem, Result
+from agent.protocol import CancelPayload, Command, ErrorBody, FlrStopPayload, LogItem, Result
 from agent.queue.base import VISIBILITY_SHORTEST, Message, Queue
 from agent.queue.polling import Pace
 from agent.records import KEPT_COMMAND_BYTES, VERSION, JobRecord
@@ -224,7 +224,7 @@ class Worker:
         log = self._log.bind(job=command.job, kind=command.kind, command=command.id)
         log.info("command taken", delivery=delivery.message.deliveries)
         try:
-            if isinstance(command.payload, CancelPayload):
+            if isinstance(command.payload, CancelPayload | FlrStopPayload):
                 return self._cancel(delivery, command, command.payload, log)
             with delivery.kept():
                 claimed = self._jobs.claim(self._fresh(command, delivery.message))
@@ -295,7 +295,7 @@ class Worker:
         return self._answer(delivery, error.reply, result, self._log)
 
     def _cancel(
-        self, delivery: Delivery, command: Command, payload: CancelPayload, log: FilteringBoundLogger
+        self, delivery: Delivery, command: Command, payload: CancelPayload | FlrStopPayload, log: FilteringBoundLogger
     ) -> Result | None:
         # A cancel that somebody put again is no new wish: it counts as of when it was issued, give or take the clocks.
         inserted = datetime.fromtimestamp(delivery.message.inserted, UTC)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +21,6 @@ from mover.errors import UsageError
 
 if TYPE_CHECKING:
     from flr.recovery.points import Points
-
-WAIT_SECONDS = 0.5
 
 
 def add(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -51,41 +47,35 @@ def add(verbs: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace, around: Surroundings) -> int:
-    from flr.recovery.audit import Audit
-    from flr.recovery.desk import Desk
-    from flr.recovery.life import Life
-    from flr.web.access import Access
-    from flr.web.app import application
-    from flr.web.certificate import make, own_names
-    from flr.web.server import Server
+    from flr.web.hosting import Browser
 
     if not 0 < arguments.idle <= arguments.limit * 60:
         raise UsageError("not a time that a session can idle", arguments.idle, "minutes, not more than --limit")
     for text in (arguments.repository, arguments.point, arguments.log, *arguments.image, *arguments.name):
         check_text(text or "")
     console = around.console
-    with ExitStack() as stack:
-        points, first = stack.enter_context(_points(arguments, around))
-        life = Life(around.clock, arguments.idle * 60, arguments.limit * 3600)
-        audit = Audit(around.clock, Path(arguments.log) if arguments.log else None)
-        stack.callback(audit.close)
-        desk = stack.enter_context(Desk(points, life, audit, first=first, clock=around.clock))
-        with desk.recovery.using(first):
-            pass  # what cannot be opened is said here and not to somebody's browser
-        for note in desk.notes:
+    with (
+        _points(arguments, around) as (points, first),
+        Browser(
+            points,
+            first,
+            names=arguments.name,
+            address=arguments.address,
+            port=arguments.port,
+            idle=arguments.idle * 60,
+            limit=arguments.limit * 3600,
+            log=Path(arguments.log) if arguments.log else None,
+            clock=around.clock,
+        ) as browser,
+    ):
+        for note in browser.desk.notes:
             console.say(note)
-        names = [*arguments.name, *own_names()]
-        certificate = make(names, datetime.fromtimestamp(around.clock.wall(), UTC))
-        access = Access(around.clock)
-        server = Server(application(desk, access, certificate), certificate, arguments.address, arguments.port)
-        host = (arguments.name or [arguments.address if arguments.address not in ("0.0.0.0", "::") else names[0]])[0]  # noqa: S104
-        host = f"[{host}]" if ":" in host else host
-        link = f"https://{host}:{server.port}/#t={access.new_token()}"
 
         def ready() -> None:
+            link, certificate = browser.link(), browser.certificate
             if console.json:
                 console.document(
-                    {"link": link, "sha256": certificate.sha256, "sha1": certificate.sha1, "port": server.port}
+                    {"link": link, "sha256": certificate.sha256, "sha1": certificate.sha1, "port": browser.port}
                 )
             else:
                 console.line(f"link    {link}")
@@ -93,28 +83,9 @@ def run(arguments: argparse.Namespace, around: Surroundings) -> int:
                 console.line(f"SHA-1   {certificate.sha1}")
                 console.say("the link works once; compare the certificate's thumbprint in the browser; Ctrl-C stops it")
 
-        watches = [
-            threading.Thread(target=life.watch, name="flr-life", daemon=True),
-            threading.Thread(
-                target=_until_cancelled, args=(around, life.ended, life.end), name="flr-stop", daemon=True
-            ),
-        ]
-        for watch in watches:
-            watch.start()
-        try:
-            server.serve(life, ready)
-        finally:
-            life.end("it was interrupted")
-            for watch in watches:
-                watch.join()
-        console.say(f"the session has ended: {life.why}")
+        why = browser.serve(ready, lambda: "it was interrupted" if around.cancel.is_set() else "")
+        console.say(f"the session has ended: {why}")
     return 0
-
-
-def _until_cancelled(around: Surroundings, ended: threading.Event, end: Callable[[str], None]) -> None:
-    while not ended.is_set():
-        if around.clock.wait(around.cancel, WAIT_SECONDS):
-            end("it was interrupted")
 
 
 def _grouped(text: str) -> str:

@@ -7,6 +7,7 @@ Endpoints are plain functions that Starlette runs in threads, because the engine
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -99,5 +100,13 @@ def endpoint(
             return failed(error)
         except ClientDisconnect:
             return Response(status_code=400)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__} at {where.filename.rpartition('/')[2]}:{where.lineno}"  # its message may hold anything
+            desk.audit.add("defect", result="failed", text=text, address=address_of(request))
+            hint = "the rest works on; please report what was done and this message"
+            return answer(
+                {"error": {"type": "Defect", "what": "a defect of this program", "value": text, "hint": hint}}, 500
+            )
 
     return answers

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,6 +28,8 @@ HANDSHAKE_SECONDS = HEADER_SECONDS = 15.0
 KEEP_SECONDS = 60
 LARGEST_HEADERS = 64 << 10
 GRACE_SECONDS = 5
+logging.getLogger("uvicorn").propagate = False  # what it would say is of its own insides; endpoints tell their defects
+logging.getLogger("uvicorn").addHandler(logging.NullHandler())
 
 
 class _Connection(H11Protocol):

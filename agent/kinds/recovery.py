@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`flr-start`: hosts a recovery browser until nobody uses it, somebody stops it there, or `flr-stop` or `cancel` ends it.
+
+Its events carry the link and who took what out; a link is given anew when another worker goes on after this one's death.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from agent.kinds.work import Work
+from agent.protocol import Disk, FlrReady, FlrStartPayload, Recovered
+from flr.recovery.audit import Record
+from flr.recovery.points import DiskPoints, Points, RepositoryPoints
+from flr.web.access import FIRST_USE_SECONDS
+from flr.web.hosting import Browser
+from mover.disk.source import DiskSource, FileSource
+from mover.errors import MoverError
+
+NOT_TOLD = frozenset({"look", "preview", "search"})
+"""What stands in the session's own log only: a person's every step is nobody's event."""
+
+
+def run(work: Work, payload: FlrStartPayload) -> None:
+    clock = work.settings.clock
+    with ExitStack() as stack:
+        points, first = _points(work, payload)
+        browser = stack.enter_context(
+            Browser(
+                points,
+                first,
+                names=payload.names,
+                port=payload.port,
+                idle=payload.idle,
+                limit=payload.limit,
+                tell=_teller(work),
+                clock=clock,
+            )
+        )
+        for note in browser.desk.notes:
+            work.reporter.say(note)
+
+        def ready() -> None:
+            now = datetime.fromtimestamp(clock.wall(), UTC)
+            work.reporter.event(
+                FlrReady,
+                link=browser.link(),
+                sha256=browser.certificate.sha256,
+                sha1=browser.certificate.sha1,
+                expires=now + timedelta(seconds=FIRST_USE_SECONDS),
+                until=now + timedelta(seconds=payload.limit),
+            )
+
+        def ended() -> str:
+            work.settings.heard("recovery browser")
+            return "it was stopped" if work.cancelled() else ""
+
+        work.outcome.details["ended"] = browser.serve(ready, ended)
+        records = browser.desk.audit.all()
+        taken = [record for record in records if record.what.startswith("download") and record.size is not None]
+        work.outcome.statistics = {
+            "sign_ins": float(sum(record.what == "sign-in" and record.result == "ok" for record in records)),
+            "downloads": float(len(taken)),
+            "bytes": float(sum(record.size or 0 for record in taken)),
+        }
+
+
+def _teller(work: Work) -> Callable[[Record], None]:
+    def tell(record: Record) -> None:
+        if record.what not in NOT_TOLD:
+            figures = msgspec.structs.asdict(record)
+            del figures["time"]
+            work.reporter.event(Recovered, **figures)
+
+    return tell
+
+
+def _points(work: Work, payload: FlrStartPayload) -> tuple[Points, str]:
+    """What is looked into, and which of it first."""
+    if payload.repository is not None:
+        repository = work.repository(payload.repository).repository
+        point = repository.find_point(payload.point or "")
+        work.outcome.point = point.id
+        return RepositoryPoints(repository, point, work.reporter.say), point.id
+    resource = payload.resource or ", ".join(disk.name or "disk" for disk in payload.disks)
+    return DiskPoints(resource, None, lambda: _sources(work, payload.disks)), DiskPoints.ID
+
+
+def _sources(work: Work, disks: tuple[Disk, ...]) -> list[DiskSource]:
+    opened: list[DiskSource] = []
+    try:
+        for disk in disks:
+            if disk.url is not None:
+                from mover.disk.page_source import PageBlobSource  # a local disk does not pay for Azure's modules
+
+                opened.append(PageBlobSource(work.page_blob(disk.url), name=disk.name))
+            else:
+                opened.append(FileSource(disk.path or ""))
+    except MoverError:
+        for source in opened:
+            source.close()
+        raise
+    return opened
