@@ -85,7 +85,7 @@ def account(azurite: Azurite, place: Place, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_page_names_the_rights_of_every_verb_that_touches_a_repository() -> None:
     found = documented()
-    assert set(found) == {"repo create", "points", "backup", "restore", "files"}
+    assert set(found) == {"repo create", "points", "backup", "restore", "files", "flr"}
     assert not any("d" in letters for letters in found.values())
 
 

@@ -195,4 +195,5 @@ def test_every_text_that_may_say_anything_is_marked_as_such() -> None:
     assert names == {
         *("command", "job", "kind", "kinds", "parent", "point", "queue", "statistics", "type"),
         *("version", "worker", "jobs", "api_calls"),
+        *("link", "sha1", "sha256", "what", "address"),
     }
