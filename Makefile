@@ -29,7 +29,7 @@ EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --config-settings edit
 # What guests' disks are made with, for the tests of file-level recovery. The rare ones are not in every distribution.
 GUESTS := acl attr btrfs-progs cryptsetup-bin dosfstools exfatprogs f2fs-tools fdisk fuse3 gdisk lvm2 mdadm mtools ntfs-3g \
 	squashfs-tools tar thin-provisioning-tools xfsprogs
-RARE := exfat-fuse user-mode-linux wimtools
+RARE := chromium exfat-fuse user-mode-linux wimtools
 
 PYTEST := $(BIN)/python -m pytest
 QUICK := not soak and not kill and not bench and not slow and not boot
@@ -57,7 +57,7 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml $(LOCKS)/build.txt $(LOCKS)/runti
 $(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
 	@headers=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	test -e "$$headers/Python.h" && dev= || dev=python3-dev; \
-	$(APT) gcc pkg-config libsystemd-dev e2fsprogs iproute2 libsecret-1-0 openssl qemu-utils zstd $$dev $(GUESTS)
+	$(APT) gcc pkg-config libsystemd-dev e2fsprogs iproute2 libarchive-tools libsecret-1-0 openssl qemu-utils unzip zstd $$dev $(GUESTS)
 	@$(APT) $(RARE) || echo "setup: some of '$(RARE)' cannot be had here; the tests that need them are skipped and say so"
 	$(LOCKED) -r $(LOCKS)/dev.txt
 	@touch $@

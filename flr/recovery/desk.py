@@ -43,6 +43,7 @@ class Desk:
         self.searches = self._stack.enter_context(Searches(self.recovery))
         self.basket = Basket(self.recovery)
         self.downloads = Downloads(self.recovery)
+        self._stack.callback(self.downloads.close)
         self._lock = threading.Lock()
         self._folders: OrderedDict[tuple[str, str, int], Folder] = OrderedDict()
 

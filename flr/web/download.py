@@ -17,14 +17,17 @@ from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from flr.errors import RecoveryError
 from flr.printable import shown
 from flr.recovery.basket import Item
 from flr.recovery.downloads import Download, Form
 from flr.web.guard import CONTENT_POLICY
 from flr.web.requests import Signed, answer, endpoint
-from flr.web.wire import coded, decoded, figures, key_of
+from flr.web.wire import coded, decoded, error_document, figures, key_of
 from mover.errors import MoverError
 
+FIRST_SECONDS, READY_SECONDS = 0.5, 20.0
+"""For which who makes, and who fetches, a download waits until it is ready."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _PLAIN = re.compile(r"[^A-Za-z0-9._ ()+-]")
 
@@ -93,6 +96,7 @@ def make(signed: Signed, body: Make) -> Response:
         ids = set(body.ids)
         items = [item for item in desk.basket.all() if not ids or item.id in ids]
     made = desk.downloads.make(body.form, items)
+    made.wait(FIRST_SECONDS)
     return answer(_document(made))
 
 
@@ -100,6 +104,7 @@ def _document(made: Download) -> dict[str, Any]:
     name = shown(made.name)
     return {
         "id": made.id, "name": name, "form": made.form, "size": made.size, "sent": made.sent,
+        "state": made.state, "files": made.files, "error": error_document(made.error)["error"] if made.error else None,
         "url": f"/download/{made.id}/{quote(name, safe='')}", "problems": made.problems, "problem_count": made.problem_count,
     }  # fmt: skip
 
@@ -110,6 +115,11 @@ def downloads(signed: Signed) -> Response:
 
 def fetch(signed: Signed) -> Response:
     made = signed.desk.downloads.get(signed.request.path_params["id"])
+    made.wait(READY_SECONDS)
+    if made.error is not None:
+        raise made.error
+    if made.state != "ready":
+        raise RecoveryError("the download is still being made ready", made.files, "its files are counted; try again")
     return send(signed, made)
 
 
