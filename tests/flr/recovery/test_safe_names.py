@@ -16,7 +16,8 @@ HOSTILE = st.one_of(
     st.binary(min_size=1, max_size=300),
     st.text(min_size=1, max_size=120).map(lambda text: text.encode("utf-8", "surrogatepass")),
     st.sampled_from([b"CON", b"nul.txt", b"Com1 .x", b"LPT9", b"a.", b"a ", b"...", b" ", b"..", b".",
-                     b"~", b"a:b", b"C:", b"\\\\srv\\x", b"..\\..\\x", b"a\nb", "\u202egnp.exe".encode(), "é".encode(), "e\u0301".encode(), "É".encode(), "ß".encode(), b"SS",
+                     b"~", b"a:b", b"C:", b"\\\\srv\\x", b"..\\..\\x", b"a\nb", "\u202egnp.exe".encode(),
+                     "é".encode(), "e\u0301".encode(), "É".encode(), "ß".encode(), b"SS",
                      b"A", b"a", b"a (2)", "COM¹.txt".encode(), b"x" * 255, b"x" * 256, b"x" * 300 + b".txt", b"%41", b"\xff"]),
 ).map(lambda name: name.replace(b"/", b"_").replace(b"\0", b"_"))  # fmt: skip
 DEVICES = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])")

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests to the server that this page came from. What goes wrong is a Problem: what, value, hint, as the server tells it.
+
+export class Problem extends Error {
+  constructor({ type = "", what, value = "", hint = "" }, status = 0) {
+    super(value ? `${what}: ${value}` : what);
+    Object.assign(this, { type, what, value, hint, status });
+  }
+}
+
+/** Told when nobody is signed in any more, and when the server cannot be reached or can again. */
+export const events = new EventTarget();
+let reachable = true;
+
+async function ask(path, options, background) {
+  let answer;
+  try {
+    answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options, headers: { ...options.headers, ...(background ? { "x-background": "1" } : {}) } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    if (reachable) { reachable = false; events.dispatchEvent(new Event("lost")); }
+    throw new Problem({ type: "Unreachable", what: "the worker does not answer", hint: "this page tries again by itself" });
+  }
+  if (!reachable) { reachable = true; events.dispatchEvent(new Event("found")); }
+  const document = (answer.headers.get("content-type") ?? "").startsWith("application/json") ? await answer.json() : null;
+  if (answer.ok) return document ?? answer;
+  const problem = new Problem(document?.error ?? { what: `the server answered ${answer.status}` }, answer.status);
+  if (answer.status === 401) events.dispatchEvent(new CustomEvent("out", { detail: problem }));
+  throw problem;
+}
+
+const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== "")).toString();
+
+/** `background`: the page asks by itself, nobody did anything. */
+export const get = (path, values = {}, { signal, background } = {}) => ask(`${path}?${query(values)}`, { signal }, background);
+
+export const post = (path, body = {}, { background } = {}) =>
+  ask(path, { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json", "x-recovery": "1" } }, background);
+
+/** A picture's bytes. */
+export async function blob(path, values) {
+  const answer = await ask(`${path}?${query(values)}`, {});
+  return answer.blob();
+}

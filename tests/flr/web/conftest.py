@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's disk with what people and attackers have on it, its restore points, and a real browser."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from agent.cli import main
+from flr.recovery.points import RepositoryPoints
+from mover.repository.repository import Repository
+from mover.store.local import LocalStore
+from tests.flr.corpus.mounted import mounted, run
+from tests.flr.web.serving import Serving, serving
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MANY = 100_000
+HOSTILE = (
+    b"<b>bold<b>.html", b"bad\xff\nname", "rtl\u202egnp.exe".encode(), b"..\\..\\evil", b"CON", b"x" * 255,
+    b"&amp;<script>alert(1)<", b"' onmouseover='alert(1)", b"%2e%2e%2f",
+)  # fmt: skip
+THESIS = b"Once upon a time\n" * 9000
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf500f0003840182a5a7b8d6"
+    "0000000049454e44ae426082"
+)
+
+
+def fill(place: Path) -> None:
+    for name in ("etc", "home/anna/Documents", "home/anna/Pictures", "var/log", "srv/many"):
+        (place / name).mkdir(parents=True)
+    (place / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\n")
+    (place / "etc/group").write_text("root:x:0:\nanna:x:1000:\n")
+    (place / "etc/fstab").write_text("LABEL=root / ext4 defaults 0 1\n")
+    documents = place / "home/anna/Documents"
+    (documents / "thesis.txt").write_bytes(THESIS)
+    (documents / "link").symlink_to("thesis.txt")
+    (documents / "page.html").write_text("<script>document.title = 'run'</script>")
+    (documents / "picture.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>')
+    for name in HOSTILE:
+        (documents / os.fsdecode(name)).write_bytes(name)
+    (place / "home/anna/Pictures/dot.png").write_bytes(PICTURE)
+    (place / "var/log/big.log").write_bytes(random.Random(1).randbytes(24 << 20))
+    for k in range(MANY):
+        (place / f"srv/many/file {k} of many.txt").touch()
+    for folder, _, names in os.walk(place / "home/anna"):
+        os.chown(folder, 1000, 1000)
+        for name in names:
+            os.lchown(os.path.join(folder, name), 1000, 1000)
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository with two restore points of a machine; between them a file was changed and one was deleted."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: the guest's disk is filled by a loop mount")
+    folder = tmp_path_factory.mktemp("guest")
+    image = folder / "os.img"
+    with open(image, "wb") as file:
+        file.truncate(320 << 20)
+    run("mkfs.ext4", "-q", "-L", "root", "-N", str(MANY + 20_000), image)
+    with mounted(image) as place:
+        fill(place)
+        (place / "home/anna/Documents/deleted.txt").write_text("it was here\n")
+    store = LocalStore(folder / "repository")
+    Repository.create(store)
+    repository = Repository.open(store)
+    for number in range(2):
+        words = (
+            "--repository",
+            (folder / "repository").as_uri(),
+            "--resource",
+            "vm one",
+            "--disk",
+            f"os={image}",
+            "--job",
+            f"job-{number}",
+        )
+        assert main(["backup", *words]) == 0
+        if not number:
+            with mounted(image) as place:
+                (place / "home/anna/Documents/deleted.txt").unlink()
+                (place / "home/anna/Documents/thesis.txt").write_bytes(THESIS + b"The end.\n")
+    return repository
+
+
+@pytest.fixture
+def served(guest: Repository) -> Iterator[Serving]:
+    """Over both points; the older one is shown first."""
+    first = next(guest.points())
+    with serving(RepositoryPoints(guest, first, lambda text: None), first=first.id) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium (package chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser, tmp_path: Path) -> Iterator[BrowserContext]:
+    made = chromium.new_context(
+        ignore_https_errors=True, viewport={"width": 1440, "height": 900}, accept_downloads=True
+    )
+    made.set_default_timeout(20_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_page(context: BrowserContext) -> Iterator[Callable[[Serving], Page]]:
+    """Signed in by a link. No script of the page may fail, and nothing of a guest's may run."""
+    wrong: list[str] = []
+
+    def opened(running: Serving) -> Page:
+        page = context.new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+        page.on(
+            "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
+        )
+        page.goto(running.link)
+        page.wait_for_selector(".rows .row .title")
+        return page
+
+    yield opened
+    assert wrong == []
