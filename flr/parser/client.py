@@ -59,6 +59,8 @@ LONGEST_TEXT = 500
 """Letters of an error that the parser tells."""
 _HOME = str(Path(flr.__file__).parents[1])
 _BOOT = "import sys; sys.path[:] = sys.argv[3:]; from flr.parser.process import main; main()"
+UNIT = "/run/data-mover-parser/socket"
+"""Where systemd starts a parser for whoever may connect (docs/decisions/0009)."""
 COMMAND = (sys.executable, "-I", "-c", _BOOT)
 """With the number of its socket behind it, and then where modules are: just where this process has them, whoever started it and
 however (a package's launcher has them in a folder of its own)."""
@@ -246,6 +248,28 @@ class Parser:
     def _start(self) -> Peer:
         if self._strikes > MOST_DEATHS:
             raise TooMuch("the parser died too often in this session", f"{self.deaths} times")
+        unit, why_not = _unit()
+        if unit is not None:
+            peer = self._peer = Peer(unit, lambda: self._until - self._clock.monotonic())
+        else:
+            peer = self._own()
+        self._until = self._clock.monotonic() + START_SECONDS
+        try:
+            frame = peer.receive()
+            ready = _ANSWERS.decode(frame) if len(frame) <= LARGEST_WISH else None
+        except (ValueError, RecursionError, msgspec.MsgspecError, TimeoutError, EOFError, OSError):
+            raise self._died("the parser did not start", UNIT if unit else self._command[0]) from None
+        if not isinstance(ready, Ready):
+            raise self._died("the parser did not start", UNIT if unit else self._command[0])
+        missing = [*why_not, *ready.missing[:MOST_LAYERS]]
+        if missing and missing != self.missing:
+            named = "; ".join(printable(text) for text in missing)
+            self._note(f"the parser of file systems runs without: {named}")
+        self.layers, self.missing = ready.layers[:MOST_LAYERS], missing
+        return peer
+
+    def _own(self) -> Peer:
+        """A process of our own, where there is no unit."""
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)  # or as much of it as the kernel gives
@@ -267,18 +291,6 @@ class Parser:
                 ).result()
             except OSError as error:
                 raise self._died("the parser did not start", f"{self._command[0]}: {error.strerror}") from None
-        self._until = self._clock.monotonic() + START_SECONDS
-        try:
-            frame = peer.receive()
-            ready = _ANSWERS.decode(frame) if len(frame) <= LARGEST_WISH else None
-        except (ValueError, RecursionError, msgspec.MsgspecError, TimeoutError, EOFError, OSError):
-            raise self._died("the parser did not start", self._command[0]) from None
-        if not isinstance(ready, Ready):
-            raise self._died("the parser did not start", self._command[0])
-        if ready.missing and ready.missing != self.missing:
-            named = "; ".join(printable(text) for text in ready.missing[:MOST_LAYERS])
-            self._note(f"the parser of file systems runs without: {named}")
-        self.layers, self.missing = ready.layers[:MOST_LAYERS], ready.missing[:MOST_LAYERS]
         return peer
 
     def _end(self) -> None:
@@ -289,6 +301,22 @@ class Parser:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _unit() -> tuple[socket.socket | None, list[str]]:
+    """A connection to the parser's unit, if there is one for us; if there is and it does not answer, that, as a layer that is
+    missing."""
+    if not os.access(UNIT, os.W_OK):
+        return None, []
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+    try:
+        made.settimeout(START_SECONDS)
+        made.connect(UNIT)
+    except OSError as error:
+        made.close()
+        return None, [f"its unit: {error.strerror or error}"]
+    return made, []
 
 
 def told(failed: Failed) -> RecoveryError:

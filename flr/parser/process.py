@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import signal
 import socket
 import sys
 from collections import OrderedDict
@@ -28,6 +29,9 @@ from flr.parser import sandbox
 from flr.parser.protocol import MOST_NEEDED, MOST_RANGES, OUT_OF_MEMORY, Ask, Done, Failed, Folder, Need, Peer, Ready
 from flr.volumes.find import Found, find
 
+ANSWER_SECONDS, OPEN_SECONDS = 60.0, 600.0
+"""Of processor time, for one answer: twice what the parent waits at most. Its watchdog is the one that counts, but a parser that
+systemd started is not the parent's to kill."""
 BLOCK = 256 << 10
 BLOCKS_KEPT = 256
 """64 MiB of the disks' metadata; what is older is asked for again and comes out of the parent's larger cache."""
@@ -226,13 +230,16 @@ def serve(peer: Peer) -> None:
             return
         answer: Done | Failed
         try:
-            answer = Done(msgspec.Raw(msgspec.msgpack.encode(parser.answer(asks.decode(frame)))))
+            ask = asks.decode(frame)
+            signal.setitimer(signal.ITIMER_PROF, OPEN_SECONDS if ask.method == "open" else ANSWER_SECONDS)
+            answer = Done(msgspec.Raw(msgspec.msgpack.encode(parser.answer(ask))))
         except RecoveryError as error:
             answer = _failed(error)
         except (EOFError, OSError, MemoryError):
             raise
         except Exception as error:
             answer = Failed("ParserFault", "the parser met something that it does not know", _where(error), "")
+        signal.setitimer(signal.ITIMER_PROF, 0)
         peer.send(msgspec.msgpack.encode(answer))
 
 
@@ -249,9 +256,10 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__} at {place}"
 
 
-def main() -> None:
+def main(given: Sequence[str] = ()) -> None:
+    """`given`: see `sandbox.lock`."""
     peer = Peer(socket.socket(fileno=int(sys.argv[1])))
-    layers, missing = sandbox.lock(int(sys.argv[2]))
+    layers, missing = sandbox.lock(int(sys.argv[2]), given)
     peer.send(msgspec.msgpack.encode(Ready(layers, missing)))
     try:
         serve(peer)

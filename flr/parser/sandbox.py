@@ -15,7 +15,7 @@ import os
 import platform
 import resource
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 MEMORY = 768 << 20
 """Bytes of address space beyond what the process has when it is locked in."""
@@ -35,6 +35,7 @@ ALLOWED = {
     "mremap": (25, 216), "madvise": (28, 233), "sendto": (44, 206), "recvfrom": (45, 207), "sendmsg": (46, 211),
     "recvmsg": (47, 212), "exit": (60, 93), "futex": (202, 98), "restart_syscall": (219, 128), "exit_group": (231, 94),
     "clock_gettime": (228, 113), "clock_getres": (229, 114), "gettimeofday": (96, 169), "getrandom": (318, 278),
+    "setitimer": (38, 103),
     "sigaltstack": (131, 132), "sched_yield": (24, 124), "getrusage": (98, 165), "gettid": (186, 178), "getpid": (39, 172),
 }  # fmt: skip
 NOT_EXECUTABLE = {"mmap": (9, 222), "mprotect": (10, 226)}
@@ -46,14 +47,18 @@ class NotLocked(RuntimeError):
     """A layer without which nothing is parsed could not be had."""
 
 
-def lock(parent: int) -> tuple[list[str], list[str]]:
-    """The layers that hold, and those that do not, with why. NotLocked. From then on the process ends with the thread of process
+def lock(parent: int, given: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """The layers that hold, and those that do not, with why. NotLocked. `given` are those that whoever started this has given it
+    already: systemd, by the parser's unit. From then on the process ends with the thread of process
     `parent` that started it."""
     holds: list[str] = []
     missing: list[str] = []
     libc = ctypes.CDLL(None, use_errno=True)
 
     def layer(name: str, take: Callable[[], object]) -> None:
+        if name in given:
+            holds.append(name)
+            return
         try:
             take()
         except OSError as error:

@@ -57,6 +57,7 @@ $python -m compileall -q -s "$stage" -p / --invalidation-mode unchecked-hash "$l
 install -D -m 755 "$tree/packaging/deb/launcher" "$stage/usr/bin/data-mover"
 install -m 755 "$tree/packaging/deb/launcher" "$stage/usr/bin/data-mover-agent"
 install -D -m 755 "$tree/packaging/deb/running-copy" "$stage/opt/data-mover/bin/running-copy"
+install -m 755 "$tree/packaging/deb/parser" "$stage/opt/data-mover/bin/parser"
 install -D -m 644 -t "$stage/usr/lib/systemd/system" "$tree"/packaging/deb/units/*
 install -D -m 644 "$tree/packaging/deb/sysusers" "$stage/usr/lib/sysusers.d/data-mover.conf"
 install -D -m 644 "$tree/packaging/deb/tmpfiles" "$stage/usr/lib/tmpfiles.d/data-mover.conf"

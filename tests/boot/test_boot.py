@@ -24,6 +24,9 @@ from agent.protocol import (
     Disk,
     Event,
     Failed,
+    FlrReady,
+    FlrStartPayload,
+    FlrStopPayload,
     Heartbeat,
     LogItem,
     Ready,
@@ -34,9 +37,11 @@ from agent.protocol import (
 )
 from mover.repository.repository import Repository
 from mover.store.open import open_store
+from tests.agent.test_recovery import open_link
 from tests.agent.waiting import wait_for
 from tests.boot.conftest import Boot, Region
 from tests.boot.machine import Machine
+from tests.flr.corpus.catalogue import sample
 
 pytestmark = [pytest.mark.boot, pytest.mark.azurite, pytest.mark.timeout(600)]
 MIB = 1 << 20
@@ -109,6 +114,7 @@ def test_an_empty_machine_becomes_a_worker_that_survives_a_stop_and_a_reboot(reg
         assert disks.content("restored") == disks.data
         secrets_are_kept(machine, region)
         bundle_has_the_journal(machine, region)
+        a_browser_has_its_parser(machine, region)
 
         # In the middle of a backup it is stopped, and the machine boots anew: the job goes on where it was.
         slow(machine, "6MiB")
@@ -163,6 +169,33 @@ def bundle_has_the_journal(machine: Machine, region: Region) -> None:
     assert "support/machine.json" in names
     assert "support/journal.jsonl" in by_hand
     assert region.sas.partition("sig=")[2] not in by_hand
+
+
+def a_browser_has_its_parser(machine: Machine, region: Region) -> None:
+    """A recovery browser on the worker: systemd starts its parser, with every layer of protection, and ends it with the session."""
+    exposed = machine.run("systemd-analyze", "security", "--no-pager", "data-mover-parser@1.service").splitlines()[-1]
+    assert float(re.findall(r"[0-9]+\.[0-9]+", exposed)[0]) <= 1.0, exposed
+    shutil.copy(sample("fat32").image, machine.root / "srv/disk.img")
+    (machine.root / "srv/disk.img").chmod(0o644)
+    start = FlrStartPayload(disks=(Disk(path="/srv/disk.img"),), resource="vm1", names=("localhost",), port=443)
+    region.appliance.issue("flr-start", start, job="flr")
+    ready = region.wait_for(lambda event: isinstance(event, FlrReady | Result), machine)
+    assert isinstance(ready, FlrReady), ready
+    with open_link(ready) as client:
+        assert client.get("/api/session").json()["notes"] == []  # no layer is missing
+        assert client.get("/api/list", params={"point": "disks", "volume": "0"}).json()["total"] > 0
+        units = machine.run("systemctl", "list-units", "--plain", "--no-legend", "data-mover-parser@*").splitlines()
+        assert len(units) == 1, units
+        pid = machine.run("systemctl", "show", "--value", "--property=MainPID", units[0].split()[0]).strip()
+        status = machine.run("cat", f"/proc/{pid}/status")
+        assert "Seccomp:\t2" in status
+        assert "NoNewPrivs:\t1" in status
+        assert "CapEff:\t0000000000000000" in status
+        refused = machine.run("runuser", "-u", "nobody", "--", "cat", "/run/data-mover-parser/socket", check=False)
+        assert refused == ""
+    region.appliance.issue("flr-stop", FlrStopPayload(target="flr"), job="flr-stop")
+    assert region.wait_for(is_result("flr"), machine).status == "success"  # type: ignore[union-attr]
+    wait_for(lambda: not machine.run("systemctl", "list-units", "--plain", "--no-legend", "data-mover-parser@*"))
 
 
 def slow(machine: Machine, bandwidth: str) -> None:
