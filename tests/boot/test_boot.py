@@ -178,7 +178,7 @@ def a_browser_has_its_parser(machine: Machine, region: Region) -> None:
     shutil.copy(sample("fat32").image, machine.root / "srv/disk.img")
     (machine.root / "srv/disk.img").chmod(0o644)
     start = FlrStartPayload(disks=(Disk(path="/srv/disk.img"),), resource="vm1", names=("localhost",), port=443)
-    region.appliance.issue("flr-start", start, job="flr")
+    region.appliance.issue("flr-start", start, job="browser")
     ready = region.wait_for(lambda event: isinstance(event, FlrReady | Result), machine)
     assert isinstance(ready, FlrReady), ready
     with open_link(ready) as client:
@@ -193,8 +193,8 @@ def a_browser_has_its_parser(machine: Machine, region: Region) -> None:
         assert "CapEff:\t0000000000000000" in status
         refused = machine.run("runuser", "-u", "nobody", "--", "cat", "/run/data-mover-parser/socket", check=False)
         assert refused == ""
-    region.appliance.issue("flr-stop", FlrStopPayload(target="flr"), job="flr-stop")
-    assert region.wait_for(is_result("flr"), machine).status == "success"  # type: ignore[union-attr]
+    region.appliance.issue("flr-stop", FlrStopPayload(target="browser"), job="flr-stop")
+    assert region.wait_for(is_result("browser"), machine).status == "success"  # type: ignore[union-attr]
     wait_for(lambda: not machine.run("systemctl", "list-units", "--plain", "--no-legend", "data-mover-parser@*"))
 
 
