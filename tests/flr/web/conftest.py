@@ -46,6 +46,17 @@ def fill(place: Path) -> None:
     for name in HOSTILE:
         (documents / os.fsdecode(name)).write_bytes(name)
     (place / "home/anna/Pictures/dot.png").write_bytes(PICTURE)
+    reports = place / "home/anna/Reports"
+    reports.mkdir()
+    for name in ("2024", "2025", "2026", "Drafts"):
+        (reports / name).mkdir()
+    for k, name in enumerate(
+        ("Annual report.odt", "Budget 2026.ods", "Invoice 1001.pdf", "Invoice 1002.pdf", "Minutes.docx", "Photo.jpg")
+    ):
+        (reports / name).write_bytes(random.Random(k).randbytes(40_000 * (k + 1)))
+    (reports / "Notes.md").write_text(
+        "# What is left to do\n\n- ask Emil for the figures of May\n- send the minutes\n" * 12
+    )
     (place / "var/log/big.log").write_bytes(random.Random(1).randbytes(24 << 20))
     for k in range(MANY):
         (place / f"srv/many/file {k} of many.txt").touch()

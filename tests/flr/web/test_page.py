@@ -283,8 +283,8 @@ def test_axe_finds_nothing(served: Serving, open_page: Open, scheme: str, width:
 def test_pictures_for_the_readme(served: Serving, open_page: Open) -> None:
     """Made by `DATA_MOVER_PICTURES=docs/pictures pytest ...`; else only looked at."""
     page = open_page(served)
-    go(page, "/home/anna/Documents")
-    page.keyboard.type("the")
+    go(page, "/home/anna/Reports")
+    page.keyboard.type("no")
     page.keyboard.press("Enter")
     expect(page.locator(".text-view")).to_be_visible()
     folder = os.environ.get("DATA_MOVER_PICTURES")
