@@ -262,8 +262,10 @@ export class Grid {
       else if (!event.ctrlKey) this.anchor = this.at;
     } else if (event.key === "Enter") {
       event.preventDefault();
-      const row = this.row(this.at);
-      if (row) this.options.open(row);
+      Promise.resolve(this.jumping).then(() => { // what was typed before leads there first
+        const row = this.row(this.at);
+        if (row) this.options.open(row);
+      });
     } else if (event.key === " " && !this.word) {
       event.preventDefault();
       this.toggle(this.at);
@@ -279,7 +281,7 @@ export class Grid {
       this.tell();
     } else if (event.key.length === 1 && !event.ctrlKey && this.options.jump && !"/?+".includes(event.key)) {
       event.preventDefault();
-      this.type(event.key);
+      this.jumping = this.type(event.key).catch(() => {});
     }
   }
 
