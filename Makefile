@@ -94,6 +94,7 @@ bench: setup
 	$(BIN)/python benchmarks/disk_path.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/page_blob.py
 	$(BIN)/python benchmarks/files.py
+	$(BIN)/python benchmarks/recovery.py
 	$(PYTEST) -m bench -s $(PYTEST_ARGS)
 
 # Against a real account, which DATA_MOVER_SMOKE_CONTAINER names: see tests/azure/smoke.py.

@@ -47,6 +47,7 @@ class OpenPoint:
         self._lock = threading.Lock()
         self._volumes: list[Volume] | None = None
         self._guest: Guest | None = None
+        self._news: dict[str, list[str]] = {}
 
     def volumes(self) -> list[Volume]:
         """All that was found, in the order of the disks; those with a file system are opened, which replays their journals."""
@@ -73,6 +74,14 @@ class OpenPoint:
             if self._guest is None:
                 self._guest = Guest.of(self.session, [volume.entry for volume in volumes if volume.opened is not None])
             return self._guest
+
+    def news(self, volume: str) -> list[str]:
+        """What the reader found odd since the volume was opened: damage that it read around."""
+        fresh = self.session.news(volume)
+        with self._lock:
+            known = self._news.setdefault(volume, [])
+            known += [text for text in fresh if text not in known]
+            return list(known)
 
     def find(self, volume: str, path: bytes) -> Attributes:
         """As `Session.find`, without following a link at the end unless the path ends with a slash."""

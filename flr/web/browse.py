@@ -116,7 +116,7 @@ def listing(signed: Signed) -> Response:
     page = folder.page(wanted.sort, down, wanted.filter.encode(), wanted.offset, min(wanted.count, MOST_ROWS))
     with signed.desk.recovery.using(wanted.point) as opened:
         guest = opened.guest()
-        news = opened.session.news(wanted.volume) if page.complete else []
+        news = opened.news(wanted.volume) if page.complete and not page.offset else []
     if wanted.offset == 0 and not wanted.filter:
         signed.note("look", point=wanted.point, volume=wanted.volume, path=shown(path))
     return answer(

@@ -75,7 +75,9 @@ def make(names: Sequence[str], now: datetime) -> Certificate:
 
 def own_names() -> list[str]:
     """What this machine is called and where it can be reached, as far as it knows; at least `localhost`."""
-    found = dict.fromkeys([socket.getfqdn(), socket.gethostname(), "localhost", "127.0.0.1", "::1"])
+    found = dict.fromkeys(
+        [socket.gethostname(), "localhost", "127.0.0.1", "::1"]
+    )  # nobody is asked: a resolver may be silent
     for family, probe in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as asked:

@@ -21,7 +21,11 @@ theme(localStorage.getItem("theme") ?? "auto");
 start();
 
 async function start() {
-  try { page(await get("/api/session", {}, { background: true })); } catch (error) {
+  try {
+    const session = await get("/api/session", {}, { background: true });
+    if (/^#t=/.test(location.hash)) history.replaceState(null, "", location.pathname); // a link that is not needed any more
+    page(session);
+  } catch (error) {
     if (error.status === 401) await signIn(app, start);
     else { over(app, `${error.what}.`, error.hint ?? ""); }
   }
@@ -173,7 +177,7 @@ function page(session) {
 
   function listed(found) {
     state.listed = found;
-    if (found.offset === 0 && found.warnings.length) notes.append(...found.warnings.map((text) => h("p", {}, icon("warning"), text)));
+    if (found.warnings.length) fill(notes, [...state.volumes.find((one) => one.id === state.volume).warnings, ...found.warnings].map((text) => h("p", {}, icon("warning"), text)));
     clearTimeout(state.again);
     if (!found.complete) state.again = setTimeout(() => grid.refresh().then(told, failed), AGAIN);
   }
