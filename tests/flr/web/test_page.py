@@ -23,6 +23,7 @@ Open = Callable[[Serving], Page]
 
 
 def names(page: Page) -> list[str]:
+    expect(page.locator(".files .rows .title").first).to_be_visible()
     return page.locator(".files .rows .title bdi").all_inner_texts()
 
 
