@@ -196,10 +196,7 @@ class Archive:
         """(offset, length) of what is no hole, ascending; an empty one at the end of a file that ends in a hole."""
         parts: list[tuple[int, int]] = []
         at = 0
-        while at < size:
-            segments = self._session.map(self._volume, node, at, size - at)
-            if not segments:
-                raise RecoveryError("a file ends before its size", f"at {at} of {size} bytes")
+        for segments in self._session.maps(self._volume, node, size):
             for segment in segments:
                 if isinstance(segment, Extent) or not isinstance(segment, Hole):
                     if parts and at - (parts[-1][0] + parts[-1][1]) < SMALLEST_HOLE:

@@ -33,6 +33,8 @@ AHEAD = 16
 """Pieces that are on their way while one is handed on."""
 HAND_OVER_SECONDS = 0.0005
 """A tenth of Python's own: a listing is a third quicker."""
+FREE_ANSWERS, LEAST_ANSWER = 256, 4096
+"""About a file's places, and bytes of each on average after them: a sound answer has thousands of blocks, or a MiB of content."""
 MOST_LISTED = 5_000_000
 """Entries of one folder."""
 MOST_LINKS = 40
@@ -235,22 +237,36 @@ class Session:
             raise Corrupt("a file's map tells of more than was asked for", volume)
         return segments
 
+    def maps(
+        self, volume: str, node: Node, size: int, offset: int = 0, stream: bytes = b"", *, pieces: bool = False
+    ) -> Iterator[list[Segment]]:
+        """Where a file is from `offset` to `size`, an answer after the other; with `pieces` as much of each as WINDOW, in pieces of
+        at most PIECE. Corrupt when the file ends early, TooMuch when the answers do not get on."""
+        at, answers = offset, 0
+        while at < size:
+            segments = self.map(volume, node, at, size - at, stream)
+            answers += 1
+            if not segments:
+                raise Corrupt("a file ends before its size", f"at {at} of {size} bytes")
+            if answers > FREE_ANSWERS and at - offset < answers * LEAST_ANSWER:
+                raise TooMuch(
+                    "a file is told of in parts that are too small", f"{at - offset} bytes in {answers} answers"
+                )
+            if pieces:
+                segments = list(_pieces(segments, WINDOW))
+            yield segments
+            at += sum(segment.length for segment in segments)
+
     def content(
         self, volume: str, node: Node, size: int, offset: int = 0, stream: bytes = b""
     ) -> Iterator[bytes | Hole]:
         """A file's bytes from `offset` to `size`, in pieces of at most PIECE, holes as such; what comes next is on its way.
 
         Corrupt when the file ends early."""
-        at = offset
-        while at < size:
-            segments = self.map(volume, node, at, size - at, stream)
-            if not segments:
-                raise Corrupt("a file ends before its size", f"at {at} of {size} bytes")
-            pieces = list(_pieces(segments, WINDOW))
+        for pieces in self.maps(volume, node, size, offset, stream, pieces=True):
             for k, piece in enumerate(pieces):
                 if k % (AHEAD // 2) == 0:
                     self._announce(pieces[k : k + AHEAD])
-                at += piece.length
                 if isinstance(piece, Extent):
                     yield self.disks[piece.disk].pread(piece.offset, piece.length)
                 else:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from flr.blocks import Hole
+from flr.blocks import Extent, Hole
 from flr.catalogue import Catalogue, Query
-from flr.errors import RecoveryError
+from flr.errors import RecoveryError, TooMuch
 from flr.fs.base import Node
 from flr.fs.open import open_file_system
-from flr.session import Session
+from flr.session import FREE_ANSWERS, Session
 from flr.virtual.open import open_sources
 from flr.walk import everything
 from mover.disk.source import FileSource
@@ -100,3 +100,20 @@ def reader_digest(fs, node: Node, size: int) -> str:  # type: ignore[no-untyped-
         made.update(data)
         at += len(data)
     return made.hexdigest()
+
+
+def test_answers_about_a_file_must_get_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser that was taken over tells of a file byte by byte: it is not followed for ever."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 * MIB))
+    asked = []
+
+    def drip(self: Session, volume: str, node: Node, offset: int, length: int, stream: bytes = b"") -> list[Extent]:
+        asked.append(offset)
+        return [Extent(0, offset % MIB, 1)]
+
+    monkeypatch.setattr(Session, "map", drip)
+    with open_sources([FileSource(str(image))]) as disks, Session(disks) as session:
+        with pytest.raises(TooMuch):
+            digest(session, Node(1, 0), 1 << 40)
+        assert len(asked) <= FREE_ANSWERS + 1
