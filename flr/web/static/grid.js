@@ -70,6 +70,7 @@ export class Grid {
       this.picked.clear();
       this.view.scrollTop = 0;
       this.total = 0;
+      this.word = "";
       this.paint(); // what is shown is of another place already
     }
     this.columns.forEach((column, k) => {
