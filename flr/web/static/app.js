@@ -104,6 +104,7 @@ function page(session) {
     const wanted = route.read() ?? { view: "files", point: state.point ?? session.first, volume: null, path: "/" };
     for (const [part, name] of [[files, "files"], [basket.element, "list"], [log.element, "log"]]) part.hidden = wanted.view !== name;
     search.element.hidden = true;
+    status.hidden = false;
     app.dataset.view = wanted.view;
     status.textContent = "";
     bar();
@@ -241,6 +242,7 @@ function page(session) {
   function searching(on) {
     search.element.hidden = !on;
     files.hidden = on;
+    status.hidden = on;
     bar();
     if (on) search.from(place());
     else grid.element.focus();
