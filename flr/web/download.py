@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import anyio
 import msgspec
-from starlette.concurrency import iterate_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from flr.errors import RecoveryError
 from flr.printable import shown
@@ -144,11 +146,25 @@ def send(signed: Signed, made: Download) -> Response:
         headers["content-length"] = str(end - start)
     if signed.request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    pieces = iterate_in_threadpool(_noted(signed, made, start, end))
-    return StreamingResponse(pieces, status, headers)
+    return _Stream(_noted(signed, made, start, end), status, headers)
 
 
-def _noted(signed: Signed, made: Download, start: int, end: int) -> Iterator[bytes]:
+class _Stream(StreamingResponse):
+    """Whose end is told to what makes it, also when nobody wants it any more."""
+
+    def __init__(self, pieces: Generator[bytes, None, None], status: int, headers: dict[str, str]) -> None:
+        super().__init__(iterate_in_threadpool(pieces), status, headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await run_in_threadpool(self._pieces.close)
+
+
+def _noted(signed: Signed, made: Download, start: int, end: int) -> Generator[bytes, None, None]:
     """The bytes; how it went stands in the session's log, with what was sent."""
     digest, sent, result, text = hashlib.sha256(), 0, "cut", ""
     try:

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from mover.repository.repository import Repository
+from tests.agent.waiting import wait_for
 from tests.flr.web.conftest import HOSTILE, MANY, THESIS
 from tests.flr.web.serving import Serving
 
@@ -296,3 +297,17 @@ def test_pictures_for_the_readme(served: Serving, open_page: Open) -> None:
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         picture = page.screenshot(path=f"{folder}/files-{scheme}.png" if folder else None)
         assert picture.startswith(b"\x89PNG")
+
+
+def test_a_download_that_was_given_up_keeps_nothing_alive(served: Serving, guest: Repository) -> None:
+    point = next(guest.points()).id
+    for form, path in (("file", "/var/log/big.log"), ("zip", "/var"), ("tar", "/var")):
+        with served.signed() as client:
+            items = [{"point": point, "volume": "0", "path": path}]
+            made = client.post("/api/downloads/make", json={"form": form, "items": items}).json()
+            with client.stream("GET", made["url"]) as answer:
+                next(answer.iter_raw())
+                assert served.desk.life.left().transfers == 1
+        wait_for(lambda: served.desk.life.left().transfers == 0)
+        assert served.desk.audit.all()[-1].result == "cut"
+        assert served.desk.audit.all()[-1].what == f"download {form}"
