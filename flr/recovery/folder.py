@@ -144,7 +144,7 @@ class Folder:
         elif sort == "type":
             values = _ranks([_extension(name) for name in self._names])
         else:
-            values = np.minimum(rows[sort], np.iinfo(np.int64).max).astype(np.int64)
+            values = np.minimum(rows[sort].astype(np.uint64), np.uint64(np.iinfo(np.int64).max)).astype(np.int64)
             if sort in ("size", "mode"):
                 values = np.where(folders, -1, values) if sort == "size" else values & 0o7777
         order = np.lexsort((names, -values if descending else values, ~folders))
