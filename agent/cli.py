@@ -66,10 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.error(ErrorBody.of(Cancelled("interrupted")))
         return Cancelled.exit_code
     except BrokenPipeError:
-        # Whoever read our output has enough (`data-mover points | head`). Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _no_more_output()  # whoever read it has enough (`data-mover points | head`)
         return 1
     except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _no_more_output()
         hint = "is the disk full, or what reads the output gone? nothing of it is half done under its name"
         console.error(
             ErrorBody.of(MoverError("the system refused an operation", error.strerror or type(error).__name__, hint))
@@ -89,6 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         console.error(body)
         return EXIT_UNEXPECTED
+
+
+def _no_more_output() -> None:
+    """What could not be written is forgotten: Python would try again at its end, complain once more and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
