@@ -28,7 +28,7 @@ export const parent = (path) => path.replace(/\/[^/]*$/, "") || "/";
 /** What a coded path looks like to a person who may edit it: text where it is text, the rest stays coded. */
 export function shown(path) {
   return path.split("/").map((part) => {
-    try { return decodeURIComponent(part).replace(/[%/\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => encodeURIComponent(c)); } catch { return part; }
+    try { return decodeURIComponent(part).replace(/[%/\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]|^\s|\s$/g, (c) => encodeURIComponent(c)); } catch { return part; }
   }).join("/");
 }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from flr.web.wire import coded
 from mover.repository.repository import Repository
 from tests.agent.waiting import wait_for
 from tests.flr.web.conftest import HOSTILE, MANY, THESIS
@@ -225,6 +227,30 @@ def test_a_used_link_says_so(served: Serving, open_page: Open) -> None:
     page.get_by_label("The link, or the code").fill(served.link)
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator(".files .grid")).to_be_visible()
+
+
+def test_a_path_that_is_typed_is_the_one_that_was_shown(served: Serving, open_page: Open) -> None:
+    chance = random.Random(1)
+    parts = [
+        *HOSTILE,
+        b" a ",
+        b"100% sure",
+        b"a+b&c=d#e?f",
+        "\u00e9\u4e2d\U0001f600".encode(),
+        b"'(!)*~",
+        b"%41",
+        b"%",
+        b"\xc3",
+    ]
+    parts += [
+        bytes(chance.choice(b"a%/\x00 \xe9\xc3\xa9#?") or 1 for _ in range(6)).replace(b"/", b"-") for _ in range(200)
+    ]
+    paths = ["/" + coded(part) for part in parts] + ["/".join(["", *(coded(part) for part in parts[:9])])]
+    page = open_page(served)
+    again = page.evaluate(
+        "paths => import('/static/route.js').then(({ typed, shown }) => paths.map((path) => typed(shown(path))))", paths
+    )
+    assert again == paths
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 320)])
