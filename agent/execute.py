@@ -33,12 +33,13 @@ def execute(
     *,
     delivery: int = 1,
     opened: Opened | None = None,
+    wished: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Until the command is done, refused, failed or cancelled. `opened`: its repository, when the caller has it open; it
-    is closed here in any case."""
+    is closed here in any case. `wished`: somebody wishes that it ends; else `cancelled` is the worker's end."""
     clock = settings.clock
     reporter = Reporter(command, clock, send)
-    work = Work(command, settings, reporter, cancelled, opened)
+    work = Work(command, settings, reporter, cancelled, opened, wished=wished)
     began = clock.monotonic()
     error: MoverError | None = None
     try:

@@ -84,7 +84,14 @@ class Run:
                 Keeper(self._keep_job, self._settings.clock, WISH_SECONDS, passing=(MoverError,)),
             ):
                 deliveries = self.delivery.message.deliveries
-                return execute(self.command, self._settings, self._send, self._cancelled, delivery=deliveries)
+                return execute(
+                    self.command,
+                    self._settings,
+                    self._send,
+                    self._cancelled,
+                    delivery=deliveries,
+                    wished=lambda: self.wished,
+                )
         except Exception as error:
             return failed(self.command, defect(error, self.log, self._settings.environ), self._moment())
 

@@ -19,8 +19,9 @@ from flr.recovery.points import DiskPoints, Points, RepositoryPoints
 from flr.web.access import FIRST_USE_SECONDS
 from flr.web.hosting import Browser
 from mover.disk.source import DiskSource, FileSource
-from mover.errors import MoverError
+from mover.errors import Cancelled, MoverError
 
+STOPPING = "the worker is stopping"
 NOT_TOLD = frozenset({"look", "preview", "search"})
 """What stands in the session's own log only: a person's every step is nobody's event."""
 
@@ -57,9 +58,16 @@ def run(work: Work, payload: FlrStartPayload) -> None:
 
         def ended() -> str:
             work.settings.heard("recovery browser")
-            return "it was stopped" if work.cancelled() else ""
+            if work.wished():
+                return "it was stopped"
+            return STOPPING if work.cancelled() else ""
 
-        work.outcome.details["ended"] = browser.serve(ready, ended)
+        why = browser.serve(ready, ended)
+        if why == STOPPING:
+            raise Cancelled(
+                "the worker stopped: another one opens a recovery browser and sends its link", work.command.job
+            )
+        work.outcome.details["ended"] = why
         records = browser.desk.audit.all()
         taken = [record for record in records if record.what.startswith("download") and record.size is not None]
         work.outcome.statistics = {

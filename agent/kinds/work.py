@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Work:
-    """One command being carried out. `opened`: its repository, once it is open; `close` gives it back."""
+    """One command being carried out. `cancelled`: it shall end, because somebody wishes it (`wished`) or because the worker stops.
+    `opened`: its repository, once it is open; `close` gives it back."""
 
     command: Command
     settings: Settings
@@ -26,6 +27,7 @@ class Work:
     cancelled: Callable[[], bool]
     opened: Opened | None = None
     outcome: Outcome = field(default_factory=Outcome)
+    wished: Callable[[], bool] = lambda: False
 
     def repository(self, reference: RepositoryReference) -> Opened:
         """The repository that the command names; opened at the first call."""

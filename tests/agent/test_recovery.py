@@ -108,6 +108,28 @@ def test_a_worker_hosts_a_browser_until_it_is_told_to_stop(rig: Rig) -> None:
     assert token not in str(rig.logs)
 
 
+def test_the_next_worker_gives_a_new_link(rig: Rig) -> None:
+    """The first one stops in good order, as before its VM is taken away; what it hosted is not over."""
+    start = FlrStartPayload(disks=(Disk(path=str(sample("fat32").image)),), resource="vm", names=("localhost",), port=0)
+    waiting = Waiting(rig)
+    with rig.running("w1"):
+        rig.submit(encode(command(start, "j1")))
+        first = waiting.of(FlrReady)
+    assert not any(isinstance(event, Result) for event in waiting.events + rig.events())
+    with rig.running("w2"):
+        second = waiting.of(FlrReady, 2)
+        assert isinstance(first, FlrReady)
+        assert isinstance(second, FlrReady)
+        assert second.sha256 != first.sha256
+        with open_link(second) as client:
+            assert client.get("/api/session").json()["resource"] == "vm"
+        rig.submit(encode(command(FlrStopPayload(target="j1"), "j2")))
+        results = {
+            event.job: event for event in (waiting.of(Result), waiting.of(Result, 2)) if isinstance(event, Result)
+        }
+    assert {job: result.status for job, result in results.items()} == {"j1": "success", "j2": "success"}
+
+
 def test_a_point_of_a_repository_is_held_while_it_is_looked_into(rig: Rig, place: Place) -> None:
     place.dm("backup", "--resource", "vm", "--disk", sample("fat32").image)
     repository = Repository.open(LocalStore(place.folder / "repository"))
