@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import re2  # takes time in the length of a name only, whatever the pattern: it may be anybody's
 
 from flr.errors import Unsupported
 from flr.fs.base import FIRST_TIME, Node
@@ -89,7 +90,8 @@ class Match:
 def _fits(query: Query) -> Callable[[bytes], bool]:
     """Whether a name, or a path, is wanted. UsageError for an expression that is none.
 
-    A glob fits the whole of it; of a path with or without the slash at its beginning. An expression is searched for in it.
+    Patterns are RE2's. A glob fits the whole of it; of a path with or without the slash at its beginning. An expression is searched
+    for in it.
     """
     if query.glob and query.regex:
         raise UsageError(
@@ -97,14 +99,16 @@ def _fits(query: Query) -> Callable[[bytes], bool]:
         )
     if not query.glob and not query.regex:
         return lambda text: True
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1  # names are bytes
+    options.dot_nl, options.log_errors, options.case_sensitive = True, False, not query.ignore_case
     try:
-        wanted = re.compile(
-            _translated(query.glob) if query.glob else query.regex,
-            re.DOTALL | (re.IGNORECASE if query.ignore_case else 0),
-        )
-    except re.error as error:
+        wanted = re2.compile(_translated(query.glob) if query.glob else query.regex, options)
+    except re2.error as error:
         value = (query.glob or query.regex).decode(errors="replace")
-        raise UsageError("not a pattern", value, f"{error}; quote it from the shell") from None
+        told = error.args[0] if error.args else b""
+        why = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+        raise UsageError("not a pattern", value, f"{why}; quote it from the shell") from None
     if query.glob:
         return lambda text: bool(wanted.match(text) or (text.startswith(b"/") and wanted.match(text, 1)))
     return lambda text: bool(wanted.search(text))
@@ -130,7 +134,7 @@ def _translated(glob: bytes) -> bytes:
             continue
         made += {b"*": b"[^/]*", b"?": b"[^/]"}.get(c, re.escape(c))
         at += 1
-    return b"(?:" + made + rb")\Z"
+    return b"(?:" + made + rb")\z"
 
 
 @contextmanager

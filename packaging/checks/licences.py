@@ -48,6 +48,11 @@ class Override:
 
 
 OVERRIDES = {
+    "google-re2": Override(
+        "BSD License",
+        "BSD-3-Clause",
+        "the LICENSE file in the wheel is the text of BSD-3-Clause; the classifier does not say which BSD licence",
+    ),
     "isodate": Override(
         "BSD License",
         "BSD-3-Clause",
