@@ -111,6 +111,12 @@ class Folder:
                 return None
             return next((k for k in hits if k > after), hits[0])
 
+    def where(self, sort: str, descending: bool, text: bytes, name: bytes) -> int | None:
+        """Of the entry of that very name; None when there is none, or the filter leaves it out."""
+        with self._lock:
+            order = self._order(sort, descending, text)
+            return next((k for k, number in enumerate(order.tolist()) if self._names[number] == name), None)
+
     def _entries(self, numbers: Order) -> list[Entry]:
         names = [self._names[k] for k in numbers.tolist()]
         problems = {k: self._problems[number] for k, number in enumerate(numbers.tolist()) if number in self._problems}

@@ -19,7 +19,7 @@ from flr.errors import NodeNotFound, RecoveryError, WrongKind
 from flr.fs.base import Attributes
 from flr.printable import shown
 from flr.recovery.folder import COLUMNS
-from flr.recovery.preview import PREVIEW_BYTES, image_type, kind_of_content
+from flr.recovery.preview import ENCODINGS, PREVIEW_BYTES, image_type, kind_of_content
 from flr.recovery.recovery import OpenPoint
 from flr.web.guard import CONTENT_POLICY
 from flr.web.requests import Signed, answer, endpoint, query
@@ -48,12 +48,18 @@ class Rows(Place, kw_only=True):
 
 
 class Jump(Rows, kw_only=True):
-    prefix: str
+    """`key`: to that very entry; else to the next one behind `after` whose name begins with `prefix`."""
+
+    key: str = ""
+    prefix: str = ""
     after: int = -1
 
 
 class Preview(Place, kw_only=True):
+    """`encoding`: of the part before, or as a person wants to see it; empty to find out."""
+
     offset: Natural = 0
+    encoding: str = ""
 
 
 class Wanted(Place, kw_only=True):
@@ -137,10 +143,10 @@ def jump(signed: Signed) -> Response:
     if wanted.sort not in COLUMNS:
         raise UsageError("not a column", wanted.sort, ", ".join(COLUMNS))
     folder = signed.desk.folder(wanted.point, wanted.volume, decoded(wanted.path))
-    down = wanted.order == "down"
-    return answer(
-        {"row": folder.place(wanted.sort, down, wanted.filter.encode(), wanted.prefix.encode(), wanted.after)}
-    )
+    down, text = wanted.order == "down", wanted.filter.encode()
+    if wanted.key:
+        return answer({"row": folder.where(wanted.sort, down, text, decoded("/" + wanted.key)[1:])})
+    return answer({"row": folder.place(wanted.sort, down, text, wanted.prefix.encode(), wanted.after)})
 
 
 def details(signed: Signed) -> Response:
@@ -222,15 +228,16 @@ def _file(opened: OpenPoint, place: Place) -> Attributes:
 def preview(signed: Signed) -> Response:
     """A part of a file, as text where it is text; or that it is an image, which `image` then shows."""
     place = query(signed.request, Preview)
+    if place.encoding and place.encoding not in ENCODINGS:
+        raise UsageError("not an encoding that is shown", shown(place.encoding.encode()[:100]), ", ".join(ENCODINGS))
     with signed.desk.recovery.using(place.point) as opened:
         found = _file(opened, place)
         length = max(0, min(PREVIEW_BYTES, found.size - place.offset))
         data = opened.session.read(place.volume, found.node, place.offset, length)
     if place.offset == 0:
         signed.note("preview", point=place.point, volume=place.volume, path=shown(decoded(place.path)), size=len(data))
-    return answer(
-        {"size": found.size, "offset": place.offset, "length": len(data), **kind_of_content(data, found.size)}
-    )
+    seen = kind_of_content(data, found.size, place.offset, place.encoding)
+    return answer({"size": found.size, "offset": place.offset, **seen})
 
 
 def image(signed: Signed) -> Response:

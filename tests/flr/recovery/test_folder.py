@@ -79,6 +79,8 @@ def test_every_entry_that_fits_comes_once(entries: list[Entry], sort: str, down:
     got: list[Entry] = []
     for at in range(0, first.matched, step):
         got += made.page(sort, down, text, at, step).entries
+    assert [made.where(sort, down, text, one.name) for one in got] == list(range(len(got)))
+    assert made.where(sort, down, text, b"no such name at all") is None
     wanted = text.decode().casefold()
     fits = [one for one in entries if wanted in one.name.decode("utf-8", "surrogateescape").casefold()]
     assert sorted(one.name for one in got) == sorted(one.name for one in fits)

@@ -74,7 +74,7 @@ def arguments(paths: list[str], data: st.DataObject) -> dict[str, Any]:
     ):
         if draw(st.booleans()):
             made[name] = draw(st.sampled_from(values))
-    for name in ("filter", "prefix", "text"):
+    for name in ("filter", "prefix", "text", "key", "encoding"):
         if draw(st.booleans()):
             made[name] = draw(
                 st.one_of(st.text(max_size=8), st.sampled_from(["[", "(", "*", "a{999999}", "\\", "(?P<", "\ud800"]))
