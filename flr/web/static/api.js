@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests to the server that this page came from. What goes wrong is a Problem: what, value, hint, as the server tells it.
 
+/**
+ * @typedef {{point: string, volume: string, path: string}} Place  `path` coded as the server codes it
+ * @typedef {{id: string, made: number|null, kind: string, disks: string[], size: number}} Point
+ * @typedef {{id: string, kind: string, size: number, used: number|null, holds: string, label: string, mounted: string, journal: string,
+ *   opens: boolean, why_not: string, hint: string, part_of: string, warnings: string[]}} Volume
+ * @typedef {{key: string, name: string, kind: string, size?: number, modified?: number, owner?: string, group?: string, mode?: number,
+ *   flags?: string[], problem?: string}} Row
+ */
+
 export class Problem extends Error {
   constructor({ type = "", what, value = "", hint = "" }, status = 0) {
     super(value ? `${what}: ${value}` : what);

@@ -9,7 +9,7 @@ const PATHS = {
   pipe: "M2.5 6h11v4h-11zM5 6v4M11 6v4",
   socket: "M8 8m-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0M6.5 6.5v2M9.5 6.5v2",
   device: "M3 3.5h10v9H3zM5.5 6h5v4h-5z",
-  unknown: "M6 6a2 2 0 1 1 2.6 1.9c-.4.2-.6.5-.6 1v.6M8 12v.1",
+  unknown: "M4 2.5h5l3 3v8H4zM6.8 7.2a1.2 1.2 0 1 1 1.6 1.2c-.3.1-.4.3-.4.6M8 11v.1",
   disk: "M2.5 9.5h11v3.5h-11zM2.5 9.5l1.8-6h7.4l1.8 6M11 11.3h.1",
   search: "M7 7m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0M10 10l3.5 3.5",
   list: "M3 4.5h1M3 8h1M3 11.5h1M6.5 4.5H13M6.5 8H13M6.5 11.5H13",
@@ -24,6 +24,9 @@ const PATHS = {
   info: "M8 8m-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0-11 0M8 7.5v3.2M8 5.3v.1",
   clock: "M8 8m-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0-11 0M8 5v3.2l2 1.3",
   moon: "M12.5 9.6A5 5 0 0 1 6.4 3.5a5 5 0 1 0 6.1 6.1z",
+  log: "M4 2.5h8v11H4zM6 5.5h4M6 8h4M6 10.5h2.5",
+  keys: "M6 6a2 2 0 1 1 2.6 1.9c-.4.2-.6.5-.6 1v.6M8 12v.1",
+  copy: "M6 5.5h7v8H6zM10 5.5v-3H3v8h3",
   warning: "M8 2.8l5.7 10H2.3zM8 6.5v3M8 11.3v.1",
   edit: "M3 13l.7-2.8 7-7 2.1 2.1-7 7zM9.4 4.5l2.1 2.1",
 };
@@ -77,11 +80,33 @@ export function say(text) {
   setTimeout(() => { place.textContent = text; }, 30);
 }
 
+/** Takes the message away: what it offered belongs to another place. */
+export function hush() { document.querySelector(".toast:not(.bad)")?.remove(); }
+
 /** A message at the foot of the page for a moment, until it is closed; also said. */
 export function toast(text, { bad = false, action } = {}) {
   document.querySelector(".toast")?.remove();
-  const note = h("section", { "aria-label": "Message", class: `toast${bad ? " bad" : ""}` }, bad && icon("warning"), h("p", {}, text), action, button("Close", { name: "close", onclick: () => note.remove() }));
+  const before = document.activeElement;
+  const away = () => {
+    const inside = note.contains(document.activeElement);
+    note.remove();
+    if (inside && before?.isConnected) before.focus();
+  };
+  action?.addEventListener("click", away);
+  const note = h("section", { "aria-label": "Message", class: `toast${bad ? " bad" : ""}` }, bad && icon("warning"), h("p", {}, text),
+    h("div", { class: "actions" }, action, button("Close", { name: "close", onclick: away })));
   document.body.append(note);
   say(text);
-  if (!bad) setTimeout(() => { if (!note.contains(document.activeElement)) note.remove(); }, 8000);
+  if (!bad) setTimeout(() => { if (!note.matches(":hover, :focus-within")) note.remove(); }, action ? 20_000 : 6000);
+}
+
+/** Copies a text, and says so. */
+export function copies(text, label = "Copy") {
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      toast("Copied.");
+    } catch { toast("The browser does not let this page copy: select the text instead.", { bad: true }); }
+  };
+  return h("button", { type: "button", class: "small", "aria-label": label, title: label, onclick: copy }, icon("copy"));
 }

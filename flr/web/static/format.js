@@ -25,12 +25,22 @@ export function parseSize(text) {
 
 const two = (value) => String(value).padStart(2, "0");
 
-/** In the person's own time zone, to the minute. */
-export function moment(seconds) {
+/** In the person's own time zone, to the minute or to the second. */
+export function moment(seconds, exact = false) {
   if (seconds === undefined || seconds === null) return "";
   const at = new Date(seconds * 1000);
   if (Number.isNaN(at.getTime())) return `${Math.round(seconds)} s`;
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}${exact ? `:${two(at.getSeconds())}` : ""}`;
+}
+
+const weekday = new Intl.DateTimeFormat("en", { weekday: "short" });
+
+/** A restore point's time, as somebody thinks of it; with seconds if another one is of the same minute. `ago`: and how long ago that was. */
+export function point({ made }, all = [], ago = true) {
+  if (made === null) return "As it is on the disks";
+  const minute = (seconds) => Math.floor(seconds / 60);
+  const twin = all.filter((one) => one.made !== null && minute(one.made) === minute(made)).length > 1;
+  return `${weekday.format(new Date(made * 1000))} ${moment(made, twin)}${ago ? ` · ${age(made)}` : ""}`;
 }
 
 /** How long ago. */
@@ -65,4 +75,13 @@ export function type(row) {
   return dot > 0 && row.name.length - dot < 12 ? row.name.slice(dot + 1).toUpperCase() : "File";
 }
 
+/** What a narrow screen shows below a name. */
+export const under = (row) => [size(row.size), moment(row.modified)].filter(Boolean).join(" · ");
+
 export const grouped = (text) => text.match(/../g).join(":");
+
+/** What went wrong, as a sentence: "What: value." */
+export function sentence({ what, value, message }) {
+  const text = what ? (value ? `${what}: ${value}` : what) : message;
+  return `${text[0].toUpperCase()}${text.slice(1)}${/[.…!?]$/.test(text) ? "" : "."}`;
+}

@@ -1,91 +1,125 @@
 // SPDX-License-Identifier: Apache-2.0
-// One grid for everything that has rows: it asks for those that are seen, in blocks, and has a fixed number of elements whatever
-// there is. The ARIA grid pattern with one active row (aria-activedescendant). Not here: what a row means.
+// One grid for everything that has rows: a fixed number of elements whatever there is. The ARIA grid pattern with one active row
+// (aria-activedescendant). Not here: where rows come from (`pages.js`), what a row means.
 
 import { fill, h, icon, say } from "./dom.js";
 import * as format from "./format.js";
+import { BLOCK, Pages } from "./pages.js";
 
-const BLOCK = 200;
-const SPARE = 8;
+const SPARE = 8; // rows above and below those that are seen
 const TALLEST = 8_000_000; // pixels that every browser scrolls through
 const TYPING = 800; // ms in which letters are one word
+export const MOST_CHOSEN = 5000;
 let grids = 0;
 
+/**
+ * @typedef {{id: string, label: string, sort?: boolean, cell: (row: object) => (Node|string|Array), class?: string}} Column
+ * @typedef {object} Options
+ * @property {string} label
+ * @property {Column[]} columns
+ * @property {(offset: number, count: number, signal: AbortSignal) => Promise<{rows: object[], matched: number}>} load
+ * @property {(prefix: string, after: number) => Promise<number|null>} [jump] to the next name that begins so
+ * @property {(key: string) => Promise<number|null>} [where] the row of that key
+ * @property {(row: object) => void} open
+ * @property {(row: object) => void} [locate] to where it stands, by Ctrl+Enter
+ * @property {() => void} [up]
+ * @property {() => void} [changed] another choice
+ * @property {(row: object|null) => void} [active] another row
+ * @property {(count: number) => void} [tooMany] more than MOST_CHOSEN were to be chosen at once; none of them is
+ * @property {(error: Error) => void} [failed] of what nobody waits for
+ * @property {string} [empty]
+ */
 export class Grid {
-  /**
-   * @param {{label: string, columns: {id: string, label: string, sort?: boolean, cell: (row: object) => (Node|string), class?: string}[],
-   *   load: (offset: number, count: number, signal: AbortSignal) => Promise<{rows: object[], matched: number}>,
-   *   jump?: (prefix: string, after: number) => Promise<number|null>, open: (row: object) => void, up?: () => void,
-   *   changed?: () => void, active?: (row: object|null) => void, sorted?: (sort: string, order: string) => void, empty?: string}} options
-   */
+  /** @param {Options} options */
   constructor(options) {
     this.options = options;
     this.id = `grid${++grids}`;
     this.total = 0;
     this.at = 0;
     this.anchor = 0;
-    this.blocks = new Map();
     this.picked = new Map();
     this.sort = "name";
     this.order = "up";
     this.word = "";
     this.pool = [];
+    this.top = 0; // the first row that has an element
+    this.loading = false;
+    this.problem = null;
+    this.pages = new Pages((offset, count, signal) => options.load(offset, count, signal), (matched) => this.size(matched));
     this.columns = options.columns;
     this.box = h("input", { type: "checkbox", "aria-label": "Select all", onchange: () => this.all(this.box.checked) });
     this.heads = this.columns.map((column, k) => this.head(column, k));
-    this.header = h("div", { role: "row", class: "row head", "aria-rowindex": "1" }, h("div", { role: "columnheader", class: "cell pick", "aria-colindex": "1" }, this.box), this.heads);
-    this.spacer = h("div", { class: "spacer", role: "presentation" });
+    this.header = h("div", { role: "row", class: "row head", "aria-rowindex": "1" },
+      h("div", { role: "columnheader", class: "cell pick", "aria-colindex": "1" }, this.box), this.heads);
     this.body = h("div", { class: "rows", role: "rowgroup" });
-    this.note = h("p", { class: "empty", hidden: true });
-    this.view = h("div", { class: "view" }, this.spacer, this.body);
-    this.element = h("div", { class: "grid", role: "grid", id: this.id, tabindex: "0", "aria-label": options.label, "aria-multiselectable": "true", "aria-colcount": String(this.columns.length + 1) }, h("div", { role: "rowgroup", class: "top" }, this.header), this.view, this.note);
+    this.spacer = h("div", { class: "spacer", role: "presentation" }, this.body);
+    this.note = h("div", { class: "empty", hidden: true });
+    this.view = h("div", { class: "view" }, this.spacer);
+    this.element = h("div", {
+      class: "grid", role: "grid", id: this.id, tabindex: "0", "aria-label": options.label, "aria-multiselectable": "true",
+      "aria-colcount": String(this.columns.length + 1),
+    }, h("div", { role: "rowgroup", class: "top" }, this.header), this.view, this.note);
     this.view.addEventListener("scroll", () => this.paint(), { passive: true });
     this.element.addEventListener("keydown", (event) => this.key(event));
     this.body.addEventListener("click", (event) => this.click(event));
-    this.body.addEventListener("dblclick", (event) => { const row = this.rowOf(event.target); if (row && !event.target.closest("input, a, button")) this.options.open(row); });
-    new ResizeObserver(() => this.paint()).observe(this.view);
+    this.body.addEventListener("dblclick", (event) => {
+      const row = this.rowOf(event.target);
+      if (row && !event.target.closest("input, a, button")) this.options.open(row);
+    });
+    new ResizeObserver(() => this.resized()).observe(this.view);
+    this.arrows();
   }
 
   head(column, k) {
     const cell = h("div", { role: "columnheader", class: `cell ${column.class ?? column.id}`, "aria-colindex": String(k + 2) });
     if (!column.sort) return fill(cell, column.label);
-    return fill(cell, h("button", { type: "button", tabindex: "-1", onclick: () => this.by(column.id) }, column.label, h("span", { class: "arrow", "aria-hidden": "true" })));
+    return fill(cell, h("button", { type: "button", tabindex: "-1", onclick: () => this.by(column.id) }, column.label,
+      h("span", { class: "arrow", "aria-hidden": "true" })));
+  }
+
+  arrows() {
+    this.columns.forEach((column, k) => {
+      const order = this.order === "up" ? "ascending" : "descending";
+      if (column.sort) this.heads[k].setAttribute("aria-sort", column.id === this.sort ? order : "none");
+    });
   }
 
   by(sort) {
     this.order = this.sort === sort && this.order === "up" ? "down" : "up";
     this.sort = sort;
-    this.options.sorted?.(this.sort, this.order);
-    this.reset();
     say(`Sorted by ${sort}, ${this.order === "up" ? "ascending" : "descending"}`);
+    this.reset().catch((error) => this.options.failed?.(error));
   }
 
-  /** Everything anew; `keep`: what was picked and where somebody is stay. */
-  async reset({ keep = false } = {}) {
-    this.controller?.abort();
-    this.controller = new AbortController();
-    this.blocks.clear();
-    if (!keep) {
-      this.at = this.anchor = 0;
-      this.picked.clear();
-      this.view.scrollTop = 0;
-      this.total = 0;
-      this.word = "";
-      this.paint(); // what is shown is of another place already
-    }
-    this.columns.forEach((column, k) => {
-      if (column.sort) this.heads[k].setAttribute("aria-sort", column.id === this.sort ? (this.order === "up" ? "ascending" : "descending") : "none");
-    });
+  /** Nothing is known of what is to come. */
+  clear() {
+    this.pages.clear();
+    this.at = this.anchor = this.total = 0;
+    this.picked.clear();
+    this.view.scrollTop = 0;
+    this.word = "";
+    this.problem = null;
+    this.loading = true;
     this.note.hidden = true;
     this.element.setAttribute("aria-busy", "true");
+    this.element.setAttribute("aria-rowcount", "-1");
+    this.paint();
+  }
+
+  /** Everything anew; `keep`: what was picked and where somebody is stay. What goes wrong stands in the grid and is raised. */
+  async reset({ keep = false } = {}) {
+    const run = (this.running = {});
+    if (keep) this.pages.age();
+    else this.clear();
+    this.arrows();
     try {
-      await this.block(0);
+      await this.pages.block(keep ? Math.floor(Math.min(this.first(), Math.max(0, this.total - 1)) / BLOCK) : 0);
     } catch (error) {
-      if (error.name === "AbortError") return;
-      this.size(0);
+      if (error.name === "AbortError" || run !== this.running) return;
+      if (!keep) this.fail(error);
       throw error;
     } finally {
-      this.element.removeAttribute("aria-busy");
+      if (run === this.running) this.element.removeAttribute("aria-busy");
     }
     this.tell();
   }
@@ -93,24 +127,22 @@ export class Grid {
   /** The same place, because there is more of it now. */
   refresh() { return this.reset({ keep: true }); }
 
-  async block(number) {
-    const known = this.blocks.get(number);
-    if (known) return known;
-    const signal = this.controller.signal;
-    const coming = this.options.load(number * BLOCK, BLOCK, signal).then((page) => {
-      if (signal.aborted) throw new DOMException("", "AbortError");
-      this.blocks.set(number, page.rows);
-      this.size(page.matched);
-      return page.rows;
-    }, (error) => {
-      if (this.blocks.get(number) === coming) this.blocks.delete(number);
-      throw error;
-    });
-    this.blocks.set(number, coming);
-    return coming;
+  /** `action`: a button; without one it can be tried again, null for none. */
+  fail(error, action) {
+    this.pages.clear();
+    this.size(0);
+    this.problem = error;
+    this.element.removeAttribute("aria-busy");
+    const again = h("button", { type: "button", onclick: () => this.reset().catch(() => {}) }, "Try again");
+    fill(this.note, h("p", { class: "bad" }, icon("warning"), ` ${format.sentence(error)}`), error.hint && h("p", {}, error.hint),
+      h("p", { class: "actions" }, action === undefined ? again : action));
+    this.note.hidden = false;
+    this.options.active?.(null);
   }
 
   size(total) {
+    this.loading = false;
+    this.problem = null;
     this.total = total;
     this.at = Math.min(this.at, Math.max(0, total - 1));
     this.element.setAttribute("aria-rowcount", String(total + 1));
@@ -119,48 +151,73 @@ export class Grid {
     this.paint();
   }
 
-  get height() {
-    this.measured ??= parseFloat(getComputedStyle(this.element).getPropertyValue("--row")) || 32;
-    return this.measured;
+  resized() {
+    this.measured = undefined;
+    this.paint();
   }
 
-  get scale() { return Math.max(1, (this.total * this.height) / TALLEST); }
+  /** Pixels of a row: as the style says, which says it in the size of letters. */
+  get height() {
+    this.measured ||= this.header.getBoundingClientRect().height;
+    return this.measured || 32;
+  }
 
-  first() { return Math.floor((this.view.scrollTop * this.scale) / this.height); }
+  /** Pixels of all rows that a pixel of scrolling goes by: 1 unless they are more than a browser scrolls through. */
+  get ratio() {
+    const room = this.view.clientHeight;
+    return this.total * this.height > TALLEST ? (this.total * this.height - room) / (TALLEST - room) : 1;
+  }
+
+  first() { return Math.floor((this.view.scrollTop * this.ratio) / this.height); }
 
   shows() { return Math.max(1, Math.floor(this.view.clientHeight / this.height)); }
 
   paint() {
     this.spacer.style.height = `${Math.min(this.total * this.height, TALLEST)}px`;
-    const first = Math.max(0, Math.min(this.first(), this.total - this.shows()) - SPARE);
-    const last = Math.min(this.total, first + this.shows() + 2 * SPARE + 1);
-    const shift = this.scale === 1 ? first * this.height : this.view.scrollTop - (this.first() - first) * this.height;
-    this.body.style.transform = `translateY(${shift}px)`;
-    while (this.pool.length < last - first) this.pool.push(this.body.appendChild(h("div", { role: "row", class: "row" })));
-    while (this.pool.length > last - first) this.pool.pop().remove();
+    const count = this.loading ? Math.min(12, this.shows()) : this.total;
+    const first = Math.max(0, Math.min(this.first(), count - this.shows()) - SPARE);
+    const last = Math.min(count, first + this.shows() + 2 * SPARE + 1);
+    this.body.style.transform = `translateY(${this.view.scrollTop * (1 - this.ratio) + first * this.height}px)`;
+    this.elements(first, last - first);
     for (let k = first; k < last; k += 1) this.draw(this.pool[k - first], k);
-    for (let number = Math.floor(first / BLOCK); number <= Math.floor(Math.max(first, last - 1) / BLOCK) && this.total; number += 1) {
-      if (!this.blocks.has(number)) this.block(number).then(() => this.paint(), () => {});
-    }
+    if (this.total) this.pages.look(first, last - 1, (error) => error.name !== "AbortError" && this.options.failed?.(error));
     if (this.total && this.at >= first && this.at < last) this.element.setAttribute("aria-activedescendant", `${this.id}-${this.at}`);
     else this.element.removeAttribute("aria-activedescendant");
   }
 
-  row(index) {
-    const block = this.blocks.get(Math.floor(index / BLOCK));
-    return Array.isArray(block) ? block[index % BLOCK] : undefined;
+  /** So many elements, those of rows that are seen still in their places. */
+  elements(first, count) {
+    const moved = first - this.top;
+    this.top = first;
+    if (moved > 0 && moved < this.pool.length) {
+      for (const element of this.pool.splice(0, moved)) this.pool.push(this.body.appendChild(element));
+    } else if (moved < 0 && -moved < this.pool.length) {
+      const last = this.pool.splice(moved);
+      this.body.prepend(...last);
+      this.pool.unshift(...last);
+    }
+    while (this.pool.length < count) this.pool.push(this.body.appendChild(h("div", { role: "row", class: "row" })));
+    while (this.pool.length > count) this.pool.pop().remove();
   }
+
+  row(index) { return this.pages.row(index); }
 
   draw(element, index) {
     const row = this.row(index);
     const picked = row !== undefined && this.picked.has(this.name(row));
-    const state = `${index} ${row !== undefined} ${picked} ${index === this.at} ${row?.version ?? ""}`;
+    const active = index === this.at && !this.loading;
+    const state = `${index} ${row !== undefined} ${picked} ${active}`;
     if (element.drawn === state && element.row === row) return;
+    const same = element.row === row && row !== undefined;
     Object.assign(element, { drawn: state, row });
     element.id = `${this.id}-${index}`;
-    element.className = `row${index === this.at ? " active" : ""}${picked ? " picked" : ""}${row === undefined ? " waiting" : ""}`;
+    element.className = `row${active ? " active" : ""}${picked ? " picked" : ""}${row === undefined ? " waiting" : ""}`;
     element.setAttribute("aria-rowindex", String(index + 2));
     element.setAttribute("aria-selected", String(picked));
+    if (same) {
+      element.querySelector("input").checked = picked;
+      return;
+    }
     if (row === undefined) {
       fill(element, h("div", { role: "gridcell", class: "cell pick" }), h("div", { role: "gridcell", class: "cell name" }, h("span", { class: "bone" }, "…")));
       return;
@@ -202,23 +259,29 @@ export class Grid {
     this.tell();
   }
 
+  /** Chooses from where somebody began to here, and nothing else. */
   async range(index) {
-    const [low, high] = [Math.min(this.anchor, index), Math.min(Math.max(this.anchor, index), Math.min(this.anchor, index) + 5000)];
-    for (let number = Math.floor(low / BLOCK); number <= Math.floor(high / BLOCK); number += 1) await this.block(number);
-    this.picked.clear();
-    for (let k = low; k <= high; k += 1) { const row = this.row(k); if (row) this.picked.set(this.name(row), row); }
-    this.tell();
+    const [low, high] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
+    const wanted = (this.choosing = {});
+    if (high - low >= MOST_CHOSEN) {
+      this.options.tooMany?.(high - low + 1);
+      return;
+    }
+    try {
+      const rows = await this.pages.range(low, high);
+      if (wanted !== this.choosing) return; // another choice was made meanwhile
+      this.picked = new Map(rows.map((row) => [this.name(row), row]));
+      this.tell();
+    } catch (error) {
+      if (error.name !== "AbortError") this.options.failed?.(error);
+    }
   }
 
   async all(on) {
-    if (on && this.total > 2000) {
-      this.box.checked = false;
-      this.options.tooMany?.();
-      return;
-    }
     this.anchor = 0;
-    if (on && this.total) await this.range(this.total - 1);
-    else this.picked.clear();
+    this.choosing = {};
+    if (!on) this.picked.clear();
+    else if (this.total) await this.range(this.total - 1);
     this.tell();
   }
 
@@ -240,16 +303,25 @@ export class Grid {
   move(index) {
     if (!this.total) return;
     this.at = Math.max(0, Math.min(this.total - 1, index));
-    const top = (this.at * this.height) / this.scale;
+    const [top, seen] = [this.at * this.height, this.view.scrollTop * this.ratio];
     const room = this.view.clientHeight - this.height;
-    if (this.scale > 1) {
-      if (this.at < this.first() || this.at >= this.first() + this.shows()) this.view.scrollTop = top;
-    } else if (top < this.view.scrollTop) this.view.scrollTop = top;
-    else if (top > this.view.scrollTop + room) this.view.scrollTop = top - room;
+    if (top < seen) this.view.scrollTop = top / this.ratio;
+    else if (top > seen + room) this.view.scrollTop = (top - room) / this.ratio;
     this.paint();
     const known = this.row(this.at);
     if (known) this.options.active?.(known);
-    else this.block(Math.floor(this.at / BLOCK)).then(() => { this.paint(); this.options.active?.(this.row(this.at) ?? null); }, () => {});
+    else {
+      this.pages.block(Math.floor(this.at / BLOCK)).then(() => this.options.active?.(this.row(this.at) ?? null),
+        (error) => error.name !== "AbortError" && this.options.failed?.(error));
+    }
+  }
+
+  /** To the row of that key, if there is one. */
+  async reveal(key) {
+    const index = await this.options.where(key);
+    if (index === null) return;
+    this.move(index);
+    this.anchor = this.at;
   }
 
   key(event) {
@@ -258,14 +330,17 @@ export class Grid {
     const to = { ArrowDown: this.at + 1, ArrowUp: this.at - 1, PageDown: this.at + page, PageUp: this.at - page, Home: 0, End: this.total - 1 }[event.key];
     if (to !== undefined) {
       event.preventDefault();
+      this.word = "";
       this.move(to);
       if (event.shiftKey) this.range(this.at);
       else if (!event.ctrlKey) this.anchor = this.at;
     } else if (event.key === "Enter") {
       event.preventDefault();
+      this.word = "";
+      const open = event.ctrlKey && this.options.locate ? this.options.locate : this.options.open;
       Promise.resolve(this.jumping).then(() => { // what was typed before leads there first
         const row = this.row(this.at);
-        if (row) this.options.open(row);
+        if (row) open(row);
       });
     } else if (event.key === " " && !this.word) {
       event.preventDefault();
@@ -278,8 +353,8 @@ export class Grid {
       event.preventDefault();
       this.options.up?.();
     } else if (event.key === "Escape" && this.picked.size) {
-      this.picked.clear();
-      this.tell();
+      event.preventDefault();
+      this.all(false);
     } else if (event.key.length === 1 && !event.ctrlKey && this.options.jump && !"/?+".includes(event.key)) {
       event.preventDefault();
       this.jumping = this.type(event.key).catch(() => {});
@@ -305,6 +380,8 @@ export const cells = {
   modified: (row) => format.moment(row.modified),
   owner: (row) => row.owner ?? "",
   mode: (row) => format.mode(row.mode),
-  flags: (row) => [row.problem && h("span", { class: "flag bad", title: row.problem }, "unreadable"), (row.flags ?? []).map((flag) => h("span", { class: "flag" }, flag))],
+  flags: (row) => [
+    row.problem && h("span", { class: "flag bad", title: row.problem }, "unreadable"),
+    (row.flags ?? []).map((flag) => h("span", { class: "flag" }, flag)),
+  ],
 };
-

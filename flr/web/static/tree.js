@@ -4,7 +4,7 @@
 import { get } from "./api.js";
 import { fill, h, icon } from "./dom.js";
 import * as format from "./format.js";
-import { join } from "./route.js";
+import { join, shown } from "./route.js";
 
 const MOST = 500;
 
@@ -24,8 +24,9 @@ export class Tree {
 
   volume(volume) {
     const used = volume.used === null ? format.size(volume.size) : `${format.size(volume.used)} of ${format.size(volume.size)}`;
+    const journal = volume.journal && volume.journal !== "clean" && !volume.warnings.some((text) => text.includes(volume.journal)) ? `journal ${volume.journal}` : "";
     const where = [volume.mounted, volume.holds.replace(/ file system$/, ""), used].filter(Boolean).join(" · ");
-    return this.item({ volume: volume.id, path: "/", level: 1, label: [icon("disk"), h("span", { class: "what" }, h("bdi", { class: "text" }, volume.label || volume.id), h("span", { class: "sub" }, where))] });
+    return this.item({ volume: volume.id, path: "/", level: 1, label: [icon("disk"), h("span", { class: "what" }, h("bdi", { class: "text" }, volume.label || volume.id), h("span", { class: "sub", title: where }, where), journal && h("span", { class: "sub" }, journal))] });
   }
 
   item({ volume, path, level, label }) {
@@ -38,39 +39,48 @@ export class Tree {
     return item;
   }
 
-  async toggle(item, on = item.getAttribute("aria-expanded") !== "true") {
+  toggle(item, on = item.getAttribute("aria-expanded") !== "true") {
+    if (!item.hasAttribute("aria-expanded")) return Promise.resolve();
     item.setAttribute("aria-expanded", String(on));
     item.group.hidden = !on;
-    if (!on || item.loaded) return;
-    item.loaded = true;
+    if (on) item.loading ??= this.load(item);
+    return item.loading ?? Promise.resolve();
+  }
+
+  async load(item) {
     try {
-      const page = await get("/api/list", { point: this.point, volume: item.volume, path: item.path, count: MOST }, { background: true });
+      const asked = { point: this.point, volume: item.volume, path: item.path, count: MOST };
+      const page = await get("/api/list", asked, { background: true });
       const folders = page.rows.filter((row) => row.kind === "folder");
-      fill(item.group, folders.map((row) => this.item({ volume: item.volume, path: join(item.path, row.key), level: item.level + 1, label: [icon("folder"), h("bdi", { class: "text" }, row.name)] })));
+      fill(item.group, folders.map((row) => this.child(item, row.key, row.name)));
       if (folders.length === MOST) item.group.append(h("li", { class: "sub more", role: "none" }, "more in the list"));
-      if (!folders.length) item.removeAttribute("aria-expanded");
+      if (!page.complete) item.loading = null; // one that is being read still is asked for again when it is opened again
+      else if (!folders.length) item.removeAttribute("aria-expanded");
     } catch (error) {
-      item.loaded = false;
+      item.loading = null;
       fill(item.group, h("li", { class: "sub more", role: "none" }, error.what ?? "it cannot be read"));
     }
   }
 
-  /** Marks where somebody is, and opens the way there as far as it is known. */
+  child(item, key, name) {
+    return this.item({ volume: item.volume, path: join(item.path, key), level: item.level + 1, label: [icon("folder"), h("bdi", { class: "text", title: name }, name)] });
+  }
+
+  /** Marks where somebody is, and opens the way there; a folder of so many that it is not among those shown is added. */
   async at(volume, path) {
-    this.element.querySelectorAll("[aria-selected=true]").forEach((item) => item.setAttribute("aria-selected", "false"));
+    const wanted = (this.wanted = {});
     let item = [...this.element.children].find((one) => one.volume === volume);
-    const parts = path === "/" ? [] : path.slice(1).split("/");
-    for (const part of parts) {
-      if (!item) break;
-      if (!item.loaded) await this.toggle(item, true);
-      else if (item.hasAttribute("aria-expanded")) this.toggle(item, true);
-      const next = [...item.group.children].find((one) => one.path === join(item.path, part));
-      if (!next) break;
-      item = next;
-    }
     if (!item) return;
+    for (const part of path === "/" ? [] : path.slice(1).split("/")) {
+      item.setAttribute("aria-expanded", item.getAttribute("aria-expanded") ?? "true");
+      await this.toggle(item, true);
+      if (wanted !== this.wanted) return;
+      const next = [...item.group.children].find((one) => one.path === join(item.path, part));
+      item = next ?? item.group.insertBefore(this.child(item, part, shown(part)), item.group.querySelector(":scope > .more"));
+    }
+    this.element.querySelectorAll("[aria-selected=true]").forEach((one) => one.setAttribute("aria-selected", "false"));
     item.setAttribute("aria-selected", "true");
-    item.scrollIntoView({ block: "nearest" });
+    item.querySelector(".line").scrollIntoView({ block: "nearest" });
     this.roving(item);
   }
 
