@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from importlib import resources
+from typing import NamedTuple
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,8 +18,15 @@ from flr.web import browse, download, plain, session
 from flr.web.access import Access
 from flr.web.certificate import Certificate
 from flr.web.guard import App, Guard
+from flr.web.requests import takes_gzip
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+class File(NamedTuple):
+    data: bytes
+    packed: bytes
+    etag: str
 
 
 def application(desk: Desk, access: Access, certificate: Certificate) -> App:
@@ -34,11 +44,15 @@ def application(desk: Desk, access: Access, certificate: Certificate) -> App:
     app.state.access = access
     app.state.certificate = certificate
     app.state.files = {
-        file.name: file.read_bytes()
+        file.name: _read(file.read_bytes())
         for file in resources.files("flr.web").joinpath("static").iterdir()
         if file.is_file()
     }
     return Guard(app, certificate.names)
+
+
+def _read(data: bytes) -> File:
+    return File(data, gzip.compress(data, 9, mtime=0), f'"{hashlib.sha256(data).hexdigest()[:32]}"')
 
 
 def page(request: Request) -> Response:
@@ -50,8 +64,13 @@ def static(request: Request) -> Response:
 
 
 def _file(request: Request, name: str) -> Response:
-    data = request.app.state.files.get(name)
+    file: File | None = request.app.state.files.get(name)
     kind = _TYPES.get(name.rpartition(".")[2])
-    if data is None or kind is None:
+    if file is None or kind is None:
         return Response("there is no such page\n", 404, media_type="text/plain")
-    return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
+    headers = {"cache-control": "no-cache", "etag": file.etag, "vary": "accept-encoding"}
+    if request.headers.get("if-none-match") == file.etag:
+        return Response(status_code=304, headers=headers)
+    if takes_gzip(request):
+        return Response(file.packed, media_type=kind, headers={**headers, "content-encoding": "gzip"})
+    return Response(file.data, media_type=kind, headers=headers)
