@@ -239,15 +239,13 @@ class Layout:
         if index == self._report:
             own = self._known_text + self._whole_report  # the second one is there when it is asked for
             pieces = Pieces(lambda at: iter((own[at:],)))
-            return File(NAME, self._sections[index], self._sizes[index], pieces, lambda at, why: None)
+            return File(
+                NAME, self._sections[index], self._sizes[index], pieces, lambda at, why: False, lambda why: None
+            )
         member = self._member(index)
-
-        def broke(place: int, why: str) -> None:
-            if self._problems.add(index, place, why):
-                problem(member.path, why)
-
         pieces = Pieces(partial(content, member))
-        return File(member.path, self._sections[index], member.size, pieces, broke)
+        odd, tell = partial(self._problems.add, index), partial(problem, member.path)
+        return File(member.path, self._sections[index], member.size, pieces, odd, tell)
 
     def _settle(self, index: int, content: Content, problem: Problem) -> Iterator[bytes]:
         """Reads what a member's checksum needs and was not read yet."""

@@ -24,6 +24,7 @@ SECTION = 256 * BLOCK
 """Bytes: 16 MiB, about, and whole blocks."""
 AT_ONCE = 256 << 10
 """Bytes that go from hand to hand: a processor's cache has them still from the checksum when they are framed."""
+MORE = "it goes on behind its size; what stands there is left out"
 Piece = bytes | memoryview | Hole
 
 
@@ -43,23 +44,18 @@ class Pieces:
         self._rest: Piece = b""
 
     def take(self, start: int, stop: int) -> Iterator[Piece]:
-        """Exactly these. RecoveryError; Corrupt when the file ends before."""
-        if start != self._at:
+        """Exactly these. RecoveryError, Corrupt when the file ends before; then go on elsewhere."""
+        if self._open is None or start != self._at:
             self.close()
-        try:
-            if self._open is None:
-                self._open, self._at, self._rest = iter(self._content(start)), start, b""
-            while self._at < stop:
-                piece: Piece | None = self._rest if _length(self._rest) else next(self._open, None)
-                if piece is None:
-                    raise Corrupt("a file ends before its size", f"{self._at} bytes")
-                most = stop - self._at
-                head, self._rest = _parted(piece, most if isinstance(piece, Hole) else min(most, AT_ONCE))
-                self._at += _length(head)
-                yield head
-        except RecoveryError:
-            self.close()
-            raise
+            self._open, self._at = iter(self._content(start)), start
+        while self._at < stop:
+            piece: Piece | None = self._rest if _length(self._rest) else next(self._open, None)
+            if piece is None:
+                raise Corrupt("a file ends before its size", f"{self._at} bytes")
+            most = stop - self._at
+            head, self._rest = _parted(piece, most if isinstance(piece, Hole) else min(most, AT_ONCE))
+            self._at += _length(head)
+            yield head
 
     def more(self) -> bool:
         """Whether anything comes behind what was taken."""
@@ -78,13 +74,15 @@ class Pieces:
 
 
 class File(NamedTuple):
-    """`first` is the number of its first section; `broke` is told once of each place from which a section is zeros, and why."""
+    """`first` is the number of its first section. `odd` is told of each section that does not read as it should, from where on, and
+    why, before anybody can see it as read, and says whether it is the first of the file; then `tell` is told why."""
 
     path: str
     first: int
     size: int
     pieces: Pieces
-    broke: Callable[[int, str], None]
+    odd: Callable[[int, str], bool]
+    tell: Callable[[str], None]
 
 
 class Contents:
@@ -143,9 +141,8 @@ class Contents:
             try:
                 piece = next(taking)
             except RecoveryError as error:
-                crc = with_zeros(crc, length - at)
-                if self._learn(file, section, at, crc):
-                    file.broke(begin + at, f"{error.what}: {error.value}" if error.value else error.what)
+                why = f"{error.what}: {error.value}" if error.value else error.what
+                self._learn(file, section, at, with_zeros(crc, length - at), begin + at, why)
                 if until > max(at, within):
                     yield Hole(until - max(at, within))
                 return
@@ -156,8 +153,7 @@ class Contents:
                 yield _parted(piece, within - before)[1] if before < within else piece
         if until == length:
             more = begin + length == file.size and file.pieces.more()
-            if self._learn(file, section, length, crc) and more:
-                file.broke(file.size, "it goes on behind its size; what stands there is left out")
+            self._learn(file, section, length, crc, file.size, MORE if more else "")
 
     def _again(self, file: File, number: int, within: int, until: int) -> Iterator[Piece]:
         begin, readable = number * SECTION, self._readable[file.first + number]
@@ -173,18 +169,20 @@ class Contents:
             elif self._readable[section] < upto:  # another range was told so meanwhile
                 raise _unsteady(file)
 
-    def _learn(self, file: File, section: int, readable: int, crc: int) -> bool:
-        """Whether it was not known. Unreadable when other bytes were handed out, or another range found something else."""
+    def _learn(self, file: File, section: int, readable: int, crc: int, place: int, why: str) -> None:
+        """Unreadable when other bytes were handed out, or another range found something else."""
         with self._lock:
             if self._known[section]:
                 if (self._readable[section], self._crcs[section]) != (readable, crc):
                     raise _unsteady(file)
-                return False
+                return
             if self._readable[section] > readable:
                 raise _unsteady(file)
+            first = bool(why) and file.odd(place, why)
             self._readable[section], self._crcs[section] = readable, crc
             self._known[section] = 1
-            return True
+        if first:
+            file.tell(why)
 
 
 def _unsteady(file: File) -> RecoveryError:

@@ -62,7 +62,7 @@ class _Lines:
     def add(self, line: str) -> None:
         self._count += 1
         encoded = line.encode("utf-8", "replace")
-        if self._over or len(self._text) + len(encoded) > MOST_BYTES:
+        if len(self._text) + len(encoded) > MOST_BYTES:
             self._over += 1
         else:
             self._text += encoded

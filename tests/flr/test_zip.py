@@ -27,6 +27,7 @@ from flr import zip as zips
 from flr import zip_content, zip_report
 from flr.blocks import Hole
 from flr.errors import Corrupt, TooMuch, Unreadable
+from flr.fs.base import END_OF_TIME
 from flr.zip import Layout, Member
 from flr.zip_records import BLOCK
 from flr.zip_report import NAME, Report
@@ -45,7 +46,8 @@ def _small_sections() -> Iterator[None]:
 
 class Guest:
     """`bad`: (from, to) of each file that cannot be read now; `hides`: bytes that its content ends before its size, or goes on
-    behind it. `read` counts bytes of each file, `begun` and `ended` how often content was asked for, and gone through or closed."""
+    behind it; `gaps`: empty pieces come, too. `read` counts bytes of each file, `begun` and `ended` how often content was asked
+    for, and gone through or closed."""
 
     def __init__(self, piece: int = 50_000) -> None:
         self.members: list[Member] = []
@@ -54,7 +56,9 @@ class Guest:
         self.hides: dict[bytes, int] = {}
         self.piece = piece
         self.read: Counter[bytes] = Counter()
+        self.gaps = False
         self.begun = self.ended = 0
+        self._kept: list[Iterator[bytes | Hole]] = []  # so that whoever closes one does so on purpose
         self.told: list[tuple[str, str]] = []
         self.fails: Callable[[Member, int], Exception | None] = lambda member, at: None
 
@@ -68,11 +72,17 @@ class Guest:
         return self
 
     def content(self, member: Member, at: int) -> Iterator[bytes | Hole]:
+        self.begun += 1
+        self._kept.append(self._content(member, at))
+        next(self._kept[-1])
+        return self._kept[-1]
+
+    def _content(self, member: Member, at: int) -> Iterator[bytes | Hole]:
         data = self.files[member.source]
         hidden = self.hides.get(member.source, 0)
         data = data[: len(data) - hidden] if hidden >= 0 else data + b"x" * -hidden
-        self.begun += 1
         try:
+            yield b""  # it is begun
             while at < len(data):
                 error = self.fails(member, at)
                 if error is not None:
@@ -87,6 +97,8 @@ class Guest:
                 part = data[at:stop]
                 yield part if any(part) else Hole(len(part))
                 at = stop
+                if self.gaps:
+                    yield b""
         finally:
             self.ended += 1
 
@@ -148,10 +160,31 @@ SIZES = st.one_of(
 )
 
 
+SECONDS = [
+    -(1 << 31),
+    -1,
+    0,
+    315_532_799,
+    315_532_800,
+    315_532_801,
+    1_700_000_001,
+    (1 << 31) - 1,
+    1 << 31,
+    4_354_819_198,
+    4_354_819_201,
+]
+TIMES = st.none() | st.builds(
+    lambda seconds, rest: min(seconds * 10**9 + rest, END_OF_TIME - 1),
+    st.sampled_from([*SECONDS, END_OF_TIME // 10**9]) | st.integers(1 << 30, 1 << 31),
+    st.sampled_from([0, 1, 10**9 - 1]),
+)
+
+
 @st.composite
 def guests(draw: st.DrawFn, broken: bool = True) -> Guest:
     chance = random.Random(draw(st.integers(0, 9)))
     guest = Guest(draw(st.sampled_from([7001, 50_000, BLOCK, 1 << 20])))
+    guest.gaps = draw(st.booleans())
     for k, size in enumerate(draw(st.lists(SIZES, max_size=4))):
         data = chance.randbytes(size)
         if draw(st.booleans()):  # with a hole
@@ -159,9 +192,7 @@ def guests(draw: st.DrawFn, broken: bool = True) -> Guest:
             data = data[:low] + bytes(high - low) + data[high:]
         if draw(st.booleans()):
             guest.folder(f"ü {k}")
-        guest.file(
-            f"ü {k}/ß{k}", data, modified=draw(st.none() | st.integers(-(1 << 31) * 10**9, (1 << 64) - (1 << 61)))
-        )
+        guest.file(f"ü {k}/ß{k}", data, modified=draw(TIMES))
         if broken and size and draw(st.booleans()):
             places = [sorted(chance.randrange(size + 1) for _ in range(2)) for _ in range(chance.randrange(1, 3))]
             guest.bad[f"ü {k}/ß{k}".encode()] = [(low, high) for low, high in places if low < high]
@@ -189,7 +220,7 @@ def test_what_is_unzipped_is_what_was_there(guest: Guest) -> None:
             folder = member.kind == "folder"
             assert info.external_attr >> 16 == (stat.S_IFDIR if folder else stat.S_IFREG) | member.mode
             assert info.is_dir() == folder
-            seconds = 315_532_800 if member.modified is None else member.modified // 10**9
+            seconds = 315_532_800 if member.modified is None else min(member.modified, (1 << 63) - 1) // 10**9
             plain = time.gmtime(min(max(seconds, 315_532_800), 4_354_819_198))
             assert info.date_time == (*plain[:5], plain[5] & ~1)
             unix = seconds.to_bytes(4, "little", signed=True) if -(1 << 31) <= seconds < 1 << 31 else b""
@@ -436,6 +467,7 @@ def test_bytes_that_were_sent_stay_or_the_range_fails() -> None:
     whole = guest.bytes(guest.layout())
     layout = guest.layout()
     sent = guest.bytes(layout, 0, 5000)
+    assert guest.bytes(layout, 0, 1000) == sent[:1000]
     guest.bad[b"a"] = [(3000, 3001)]
     with pytest.raises(Unreadable, match="a file reads differently than before: a"):
         guest.bytes(layout, 5000)
@@ -458,29 +490,41 @@ def test_what_was_read_whole_stays_whole() -> None:
     assert guest.told == []
 
 
-def begun(guest: Guest) -> tuple[Layout, Iterator[bytes]]:
+def begun(guest: Guest) -> tuple[Layout, Iterator[bytes], bytes]:
     """A range that has sent some thousand bytes and goes on later."""
     layout = guest.layout()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zips, "PIECE", 1)
         reading = layout.read(0, layout.size, guest.content, guest.problem)
-        assert 3000 < len(b"".join(itertools.islice(reading, 6))) < 9000
-    return layout, reading
+        sent = b"".join(itertools.islice(reading, 6))
+    assert 3000 < len(sent) < 9000
+    return layout, reading, sent
+
+
+def gather(reading: Iterator[bytes], into: bytearray) -> None:
+    for piece in reading:
+        into += piece
 
 
 def test_two_ranges_that_find_different_things_do_not_both_send_them() -> None:
     data = random.Random(1).randbytes(SECTION)
     guest = Guest(1000).file("a", data)
-    layout, reading = begun(guest)
+    layout, reading, sent = begun(guest)
     guest.bad[b"a"] = [(10_000, SECTION)]
     broken = guest.bytes(layout)
     assert content_of(broken)["a"] == data[:10_000] + bytes(SECTION - 10_000)
     guest.bad.clear()
-    with pytest.raises(Unreadable, match="a file reads differently than before: a"):
-        list(reading)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zips, "PIECE", 1)
+        more = bytearray()
+        with pytest.raises(Unreadable, match="a file reads differently than before: a"):
+            gather(reading, more)
+        sent += more
+    assert len(sent) > 9000
+    assert broken.startswith(sent)
     assert guest.bytes(layout) == broken
 
-    layout, reading = begun(guest)
+    layout, reading, _ = begun(guest)
     whole = guest.bytes(layout)
     guest.bad[b"a"] = [(10_000, SECTION)]
     with pytest.raises(Unreadable, match="a file reads differently than before: a"):
@@ -488,7 +532,7 @@ def test_two_ranges_that_find_different_things_do_not_both_send_them() -> None:
     guest.bad.clear()
     assert guest.bytes(layout) == whole
 
-    layout, reading = begun(guest)
+    layout, reading, _ = begun(guest)
     guest.files[b"a"] = bytes(reversed(data))
     guest.bytes(layout)
     with pytest.raises(Unreadable, match="a file reads differently than before: a"):
@@ -539,7 +583,7 @@ def test_more_problems_than_there_is_room_for_are_counted() -> None:
         guest.bad[path.encode()] = [(k % 10, 10)]
     layout = guest.layout()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zip_report, "KEPT", zip_report.KEPT // 5)
+        patch.setattr(zip_report, "KEPT", 900)
         whole = guest.bytes(layout)
         order = guest.layout()
         for k in reversed(range(3000)):  # found in another order, it is told the same
@@ -547,7 +591,7 @@ def test_more_problems_than_there_is_room_for_are_counted() -> None:
         assert guest.bytes(order) == whole
     report = report_of(whole)
     told = [line for line in report.splitlines() if "could not be read" in line]
-    assert 500 < len(told) < 1000
+    assert 500 < len(told) < 900
     assert all(line.split(": ")[0].endswith(f" {k}") for k, line in enumerate(told))
     assert "Not read as they should be (3000):" in report
     assert f"  and {3000 - len(told)} more: there was no room for them" in report
@@ -585,6 +629,30 @@ def test_renames_and_what_is_left_out_are_told() -> None:
     assert layout.files == 1
 
 
+def test_of_a_long_path_the_end_is_told() -> None:
+    line = zip_report.line("p" * 5000 + "/end.txt", 10, 0, 0, "why")
+    assert line.startswith("...p")
+    assert line.endswith("/end.txt: why")
+    assert len(line) < 320
+
+
+def test_a_problem_is_noted_before_its_file_counts_as_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else another range could finish the report without it."""
+    guest = Guest().file("a", b"x" * 100)
+    guest.bad[b"a"] = [(0, 1)]
+    layout = guest.layout()
+    add = zip_report.Problems.add
+    seen: list[bool] = []
+
+    def adding(self: zip_report.Problems, file: int, place: int, why: str) -> bool:
+        seen.append(layout._contents.is_settled(0, 100))
+        return add(self, file, place, why)
+
+    monkeypatch.setattr(zip_report.Problems, "add", adding)
+    guest.bytes(layout)
+    assert seen == [False]
+
+
 def test_many_renames_are_counted_and_not_kept() -> None:
     report = Report("x")
     for k in range(100_000):
@@ -614,6 +682,14 @@ def test_set_uid_is_not_for_another_machine() -> None:
     guest = Guest().file("a", b"x", mode=0o6755).folder("b", mode=0o1777)
     with zipfile.ZipFile(io.BytesIO(guest.bytes(guest.layout()))) as archive:
         assert [info.external_attr >> 16 & 0o7777 for info in archive.infolist()] == [0o755, 0o777, 0o644]
+
+
+def test_a_path_may_be_as_long_as_a_zip_can_hold() -> None:
+    for length, fits in ((0xFFFF - 1, True), (0xFFFF, False)):
+        path = ("d" * 99 + "/") * (length // 100) + "f" * (length % 100)
+        assert len(path) == length
+        guest = Guest().file(path, b"x").folder(path[:-1] + "g")
+        assert list(content_of(guest.bytes(guest.layout()))) == ([path, path[:-1] + "g/"] if fits else [])
 
 
 @pytest.mark.parametrize("path", ["/a", "a/", "a//b", "../a", "a/..", ".", "a/./b", "", NAME])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import random
 import shutil
+import struct
 import subprocess
 import threading
 import zipfile
@@ -184,6 +185,9 @@ def test_a_file_of_5_gib_whose_end_is_fetched() -> None:
     assert tail[1000:] == b"PK\7\x08" + CRC_OF_5_GIB.to_bytes(4, "little") + packed.to_bytes(8, "little") + (
         5 * GIB
     ).to_bytes(8, "little")
+    assert struct.unpack("<4sHHHHHIIIHH7sHHQQ", zeros.read(0, 57)) == (
+        b"PK\3\4", 45, 1 << 11 | 1 << 3, 8, 0, 1 << 5 | 1, 0, 0xFFFFFFFF, 0xFFFFFFFF, 7, 20 + 9, b"zeros 0", 1, 16, 0, 0,
+    )  # fmt: skip
     remote = Remote(layout.size, zeros.read)
     with zipfile.ZipFile(remote) as archive:
         first, second, report = archive.infolist()
@@ -198,7 +202,7 @@ def test_a_file_of_5_gib_whose_end_is_fetched() -> None:
     assert zeros.asked < 10
 
 
-@pytest.mark.parametrize("size", [0xFFFFFFFF - 5 * 65538 - 1, 0xFFFFFFFF - 5 * 65538, 0xFFFFFFFE, 0xFFFFFFFF, 1 << 32])
+@pytest.mark.parametrize("size", [*(0xFFFFFFFF - 5 * 65533 + k for k in (-1, 0, 1)), 0xFFFFFFFE, 0xFFFFFFFF, 1 << 32])
 def test_a_file_as_large_as_32_bits_count(size: int) -> None:
     zeros = Zeros([size, 1])
     with zipfile.ZipFile(Remote(zeros.layout.size, zeros.read)) as archive:
@@ -249,13 +253,22 @@ def test_more_files_than_16_bits_count(count: int) -> None:
     assert len(data) == layout.size
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.namelist() == [f"{k}" for k in range(count)] + [NAME]
-    assert (b"PK\6\6" in data[-150:]) == (count + 1 >= 65_535)
+    big = count + 1 >= 65_535
+    assert (b"PK\6\6" in data[-150:]) == big
+    entries, offset = layout._entries[-1], layout._directory
+    few = min(count + 1, 0xFFFF)
+    assert struct.unpack("<4sHHHHIIH", data[-22:]) == (b"PK\5\6", 0, 0, few, few, entries, offset, 0)
+    if big:
+        assert struct.unpack("<4sIQI", data[-42:-22]) == (b"PK\6\7", 0, len(data) - 98, 1)
+        assert struct.unpack("<4sQHHIIQQQQ", data[-98:-42]) == (
+            b"PK\6\6", 44, 3 << 8 | 63, 45, 0, 0, count + 1, count + 1, entries, offset,
+        )  # fmt: skip
 
 
 @given(
     st.integers(0, 300),
     st.one_of(st.just(0), st.integers(1, 1 << 45), st.integers(0xFFFFFFFF - 400_000, 0xFFFFFFFF + 10)),
-    st.none() | st.integers(-(1 << 62), 1 << 63),
+    st.none() | st.sampled_from([-(1 << 31), 0, (1 << 31) - 1, 1 << 31]).map(lambda seconds: seconds * 10**9),
     st.one_of(st.integers(0, 1 << 45), st.integers(0xFFFFFFFE, 0x100000000)),
 )
 def test_records_are_as_long_as_is_said(name: int, size: int, modified: int | None, offset: int) -> None:

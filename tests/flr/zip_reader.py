@@ -38,6 +38,7 @@ def streamed(file: BinaryIO) -> dict[str, bytes]:
         big = 1 in fields
         assert (packed, size) == ((0xFFFFFFFF, 0xFFFFFFFF) if big else (0, 0))
         assert version == (45 if big else 20)
+        assert fields.get(1, bytes(16)) == bytes(16)
         inflating = zlib.decompressobj(-15)
         made = bytearray()
         count = 0
