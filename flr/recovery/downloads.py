@@ -24,8 +24,6 @@ from flr.recovery.zipball import Zipball
 from mover.errors import MoverError, UsageError
 
 MOST = 50
-PIECE = 256 << 10
-"""Bytes that are sent at a time, at least."""
 MOST_PROBLEMS = 1000
 Form = Literal["file", "zip", "tar"]
 
@@ -112,22 +110,10 @@ class Download:
             yield from file_bytes(opened.session, item.volume, item.found.node, item.found.size, start, end)
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """In pieces that are worth sending: of small files there are many small parts."""
-        held: list[bytes] = []
-        size = 0
         for piece in pieces:
-            held.append(piece)
-            size += len(piece)
-            if size >= PIECE:
-                yield b"".join(held)
-                with self._lock:
-                    self.sent += size
-                held.clear()
-                size = 0
-        if held:
-            yield b"".join(held)
+            yield piece
             with self._lock:
-                self.sent += size
+                self.sent += len(piece)
 
     def _problem(self, path: str, text: str) -> None:
         with self._lock:
