@@ -44,8 +44,9 @@ def sources(items: Sequence[Item]) -> list[Source]:
     several_points = len({point for point, _ in volumes}) > 1
     made = []
     for point, volume in volumes:
-        mine = sorted(
-            (item for item in items if (item.point, item.volume) == (point, volume)), key=lambda item: item.path
+        mine = sorted(  # by parts: what is in a folder comes right behind it, and `a-b` not before `a/c`
+            (item for item in items if (item.point, item.volume) == (point, volume)),
+            key=lambda item: item.path.split(b"/"),
         )
         above: Path = ()
         if len(parents) > 1:
