@@ -246,7 +246,10 @@ def test_a_file_of_5_gib_is_read_from_a_pipe(tool: str, tmp_path: Path) -> None:
     assert running.returncode == 0
 
 
-@pytest.mark.parametrize("count", [65_533, 65_534, 65_535, 70_000])
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(65_533, marks=pytest.mark.slow), 65_534, 65_535, pytest.param(70_000, marks=pytest.mark.slow)],
+)
 def test_more_files_than_16_bits_count(count: int) -> None:
     layout = Layout((Member(f"{k}", "file", 0, 0o644, 0, b"") for k in range(count)), Report("x"))
     data = b"".join(layout.read(0, layout.size, lambda member, at: iter(()), unexpected))

@@ -255,7 +255,7 @@ def test_a_path_that_is_typed_is_the_one_that_was_shown(served: Serving, open_pa
     assert again == paths
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 320)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), pytest.param("dark", 320, marks=pytest.mark.slow)])
 def test_axe_finds_nothing(served: Serving, open_page: Open, scheme: str, width: int) -> None:
     if not AXE.exists():
         pytest.skip("needs axe-core (make setup)")
