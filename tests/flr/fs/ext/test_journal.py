@@ -175,13 +175,15 @@ def logs(draw: st.DrawFn) -> tuple[tuple[int, int], int, int, int, list[Change]]
         if features[0] & HAS_REVOKES and chance.random() < 0.5:
             change.revoked = [chance.randrange(VOLUME_BLOCKS) for _ in range(chance.randrange(1, 8))]
         changes.append(change)
-    return (
-        features,
-        draw(st.integers(1, LOG_BLOCKS - 1)),
-        draw(st.integers(1, ONES - 10)),
-        draw(st.integers(1, 4)),
-        changes,
-    )
+    tags = draw(st.integers(1, 4))
+    while sum(blocks(change, tags) for change in changes) + 2 >= LOG_BLOCKS:  # and one that is not committed
+        changes.pop()
+    return features, draw(st.integers(1, LOG_BLOCKS - 1)), draw(st.integers(1, ONES - 10)), tags, changes
+
+
+def blocks(change: Change, tags: int) -> int:
+    """That it takes in the log: what is revoked, descriptors, contents, the commit."""
+    return bool(change.revoked) + -(-len(change.written) // tags) + len(change.written) + 1
 
 
 @given(logs())
