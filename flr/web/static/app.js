@@ -99,7 +99,7 @@ function page(session) {
     files.notes, files.grid.element);
   const main = h("main", { class: "main-part", tabindex: "-1" }, files.element, search.element, basket.element, log.element,
     h("footer", { class: "foot" }, files.status, chosen));
-  const side = h("nav", { class: "side", "aria-label": "Volumes" }, tree.element, closed);
+  const side = h("nav", { class: "side", "aria-label": "Volumes" }, h("div", { class: "for-drawer" }, button("Close the volumes", { name: "close", onclick: () => drawer(false) })), tree.element, closed);
   const shade = h("div", { class: "shade", onclick: () => drawer(false) });
   fill(app,
     h("header", { class: "head-part" }, h("img", { src: "/static/icon.svg", alt: "", width: "24", height: "24" }),
@@ -146,7 +146,7 @@ function page(session) {
   function opened(point, volumes, warnings) {
     tree.show(point, volumes);
     const not = volumes.filter((volume) => volume.why_not);
-    const item = (volume) => h("li", {}, h("strong", {}, h("bdi", {}, `${volume.label || volume.id} · ${volume.holds}`)), h("p", {}, volume.why_not), volume.hint && h("p", { class: "sub" }, volume.hint));
+    const item = (volume) => h("li", {}, h("strong", {}, h("bdi", {}, `${volume.label || volume.id} · ${volume.holds}`)), h("p", {}, format.sentence({ what: volume.why_not })), volume.hint && h("p", { class: "sub" }, format.sentence({ what: volume.hint })));
     const none = !volumes.some((volume) => volume.opens);
     fill(closed, not.length > 0 && h("details", { open: none }, h("summary", {}, `${not.length} cannot be opened`), h("ul", {}, not.map(item))),
       warnings.map((text) => h("p", { class: "sub" }, text)));

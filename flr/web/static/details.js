@@ -73,7 +73,7 @@ export class Details {
     fill(this.sheet, h("p", { class: "sub" }, "…"));
     const fresh = () => this.place === place && this.tab === tab && !this.element.hidden;
     const work = [this.figures, this.preview, this.versions][tab].call(this, place, row, fresh);
-    work.catch((error) => { if (fresh()) fill(this.sheet, h("p", { class: "bad" }, format.sentence(error)), h("p", { class: "sub" }, error.hint ?? "")); });
+    work.catch((error) => { if (fresh()) fill(this.sheet, h("p", { class: "bad" }, format.sentence(error)), error.hint && h("p", { class: "sub" }, format.sentence({ what: error.hint }))); });
   }
 
   preview(place, row, fresh) { return this.looked.show(place, row, fresh); }

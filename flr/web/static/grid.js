@@ -134,7 +134,7 @@ export class Grid {
     this.problem = error;
     this.element.removeAttribute("aria-busy");
     const again = h("button", { type: "button", onclick: () => this.reset().catch(() => {}) }, "Try again");
-    fill(this.note, h("p", { class: "bad" }, icon("warning"), ` ${format.sentence(error)}`), error.hint && h("p", {}, error.hint),
+    fill(this.note, h("p", { class: "bad" }, icon("warning"), ` ${format.sentence(error)}`), error.hint && h("p", {}, format.sentence({ what: error.hint })),
       h("p", { class: "actions" }, action === undefined ? again : action));
     this.note.hidden = false;
     this.options.active?.(null);

@@ -65,9 +65,8 @@ export class Search {
       h("div", { class: "line" }, input("text", "Name", { type: "search", class: "wide-field", placeholder: "part of a name" }), select("how", "as", HOW), select("where", "in", WHERE),
         h("button", { type: "submit", class: "main" }, icon("search"), "Search")),
       h("details", {}, h("summary", {}, "More conditions"),
-        h("div", { class: "line" }, select("kind", "Kind", KINDS), input("least", "At least", { placeholder: "10 MiB", size: "8" }), input("most", "At most", { placeholder: "1 GiB", size: "8" }),
-          input("since", "Modified from", { type: "date" }), input("until", "to", { type: "date" }),
-          h("label", { class: "check" }, h("input", { type: "checkbox", name: "case" }), "Match case"))));
+        h("div", { class: "line" }, select("kind", "Kind", KINDS), h("label", { class: "check" }, h("input", { type: "checkbox", name: "case" }), "Match case"), input("least", "At least", { placeholder: "10 MiB", size: "8" }), input("most", "At most", { placeholder: "1 GiB", size: "8" }),
+          input("since", "Modified from", { type: "date" }), input("until", "to", { type: "date" }))));
     form.addEventListener("submit", (event) => { event.preventDefault(); this.run(); });
     form.addEventListener("input", (event) => event.target.setCustomValidity?.(""));
     form.addEventListener("keydown", (event) => {
@@ -159,7 +158,7 @@ export class Search {
       }
       if (troubles.length) this.state.append(h("span", { class: "bad" }, ` ${troubles.join(" ")}`));
     } catch (error) {
-      if (run === this.running) fill(this.state, h("span", { class: "bad" }, format.sentence(error)), " ", error.hint ?? "");
+      if (run === this.running) fill(this.state, h("span", { class: "bad" }, format.sentence(error)), error.hint && ` ${format.sentence({ what: error.hint })}`);
     } finally {
       if (run === this.running) { this.number = null; this.stopping.hidden = true; }
     }
