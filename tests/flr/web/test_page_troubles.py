@@ -139,9 +139,11 @@ def test_millions_of_rows_are_reached_to_the_last(served: Serving, open_page: Op
     page = open_page(served)
     page.evaluate("""async () => {
       const { Grid } = await import("/static/grid.js");
-      const load = async (offset, count) => ({ matched: 5_000_000, rows: [...Array(Math.min(count, 5_000_000 - offset)).keys()]
-        .map((k) => ({ key: String(offset + k), name: `row ${offset + k}` })) });
-      const grid = new Grid({ label: "Rows", columns: [{ id: "name", label: "Name", cell: (row) => row.name }], load, open: () => {} });
+      const row = (number) => ({ key: String(number), name: `row ${number}` });
+      const numbers = (offset, count) => [...Array(Math.min(count, 5_000_000 - offset)).keys()].map((k) => row(offset + k));
+      const load = async (offset, count) => ({ matched: 5_000_000, rows: numbers(offset, count) });
+      const columns = [{ id: "name", label: "Name", cell: (row) => row.name }];
+      const grid = new Grid({ label: "Rows", columns, load, open: () => {} });
       const place = document.querySelector(".files");
       place.replaceChildren(grid.element);
       await grid.reset();
@@ -236,6 +238,7 @@ def test_a_search_is_shown_while_it_goes_on_and_can_be_stopped(served: Serving, 
     page.locator(".search [name=text]").fill("(")
     page.keyboard.press("Enter")
     expect(page.locator(".search .state .bad")).to_be_visible()
+    page.unroute_all(behavior="wait")
 
 
 def test_a_long_file_is_seen_part_by_part(served: Serving, open_page: Open) -> None:
@@ -336,6 +339,7 @@ def test_nothing_is_cut_off(served: Serving, open_page: Open) -> None:
     page = open_page(served)
     go(page, "/home/anna/Documents")
     folder = page.url
+    page.emulate_media(reduced_motion="reduce")  # nothing is on its way to somewhere else
     for width in (320, 360, 768, 1100, 1440, 3840):
         page.set_viewport_size({"width": width, "height": 800})
         for address in (folder, f"{served.url}/#list", f"{served.url}/#log"):
