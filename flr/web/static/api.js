@@ -22,16 +22,17 @@ export const events = new EventTarget();
 let reachable = true;
 
 async function ask(path, options, background) {
-  let answer;
+  let answer, document;
   try {
-    answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options, headers: { ...options.headers, ...(background ? { "x-background": "1" } : {}) } });
+    const headers = { ...options.headers, ...(background ? { "x-background": "1" } : {}) };
+    answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options, headers });
+    document = (answer.headers.get("content-type") ?? "").startsWith("application/json") ? await answer.json() : null;
   } catch (error) {
     if (error.name === "AbortError") throw error;
     if (reachable) { reachable = false; events.dispatchEvent(new Event("lost")); }
     throw new Problem({ type: "Unreachable", what: "the worker does not answer", hint: "this page tries again by itself" });
   }
   if (!reachable) { reachable = true; events.dispatchEvent(new Event("found")); }
-  const document = (answer.headers.get("content-type") ?? "").startsWith("application/json") ? await answer.json() : null;
   if (answer.ok) return document ?? answer;
   const problem = new Problem(document?.error ?? { what: `the server answered ${answer.status}` }, answer.status);
   if (answer.status === 401) events.dispatchEvent(new CustomEvent("out", { detail: problem }));
@@ -40,11 +41,14 @@ async function ask(path, options, background) {
 
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== "")).toString();
 
-/** `background`: the page asks by itself, nobody did anything. */
+/**
+ * `background`: the page asks by itself, nobody did anything.
+ * @param {string} path @param {object} values @param {{signal?: AbortSignal, background?: boolean}} more
+ */
 export const get = (path, values = {}, { signal, background } = {}) => ask(`${path}?${query(values)}`, { signal }, background);
 
-export const post = (path, body = {}, { background } = {}) =>
-  ask(path, { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json", "x-recovery": "1" } }, background);
+export const post = (path, body = {}) =>
+  ask(path, { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json", "x-recovery": "1" } });
 
 /** A picture's bytes. */
 export async function blob(path, values) {

@@ -17,6 +17,7 @@ import { Tree } from "./tree.js";
 const app = document.getElementById("app");
 const DRAWER = matchMedia("(max-width: 60rem)"); // the volumes are behind a button
 const OVER = matchMedia("(max-width: 74rem)"); // details lie over the list
+const FOR_MORE = "Ask for a new link: the restore point is as it was, and a download of the same files goes on where it was cut.";
 const THEMES = ["auto", "light", "dark"];
 
 theme(localStorage.getItem("theme") ?? "auto");
@@ -57,7 +58,11 @@ function page(session) {
   const counted = (count) => { listCount.textContent = count ? String(count) : ""; };
   const nav = (view, name, label, ...more) => h("button", { type: "button", title: label, onclick: () => route.go({ view }) }, icon(name), h("span", { class: "wide" }, label), ...more);
   const buttons = { list: nav("list", "list", "Restore list", listCount), log: nav("log", "log", "Session log") };
-  const clock = new Clock({ counted, stopped: () => { ended = true; over(app, "It was stopped.", "A new session can be started whenever you need one."); } });
+  const clock = new Clock({
+    counted,
+    stopped: () => finish("It was stopped.", "A new session can be started whenever you need one."),
+    ended: () => finish("Its time was over: nobody had used it for a while, or it may not last longer.", FOR_MORE),
+  });
 
   const tree = new Tree({ open: (volume, path) => { drawer(false); route.go({ view: "files", point: files.point, volume, path }); } });
   const closed = h("div", { class: "closed" });
@@ -119,11 +124,17 @@ function page(session) {
   addEventListener("keydown", keys);
   events.addEventListener("found", () => { if (files.grid.problem) show(true); });
   events.addEventListener("out", () => {
-    if (!ended) over(app, "Nobody is signed in here any more: the session has ended, or somebody signed in too often.", "A session ends when nobody has used it for a while. Ask for a new link; a download of the same files goes on where it was cut.");
+    finish("Nobody is signed in here any more: the session was stopped, or too many others signed in.", FOR_MORE);
   });
   show();
 
+  function finish(why, hint) {
+    if (!ended) over(app, why, hint);
+    ended = true;
+  }
+
   async function show(again = false) {
+    if (ended) return;
     const wanted = route.read() ?? { view: "files", point: files.point ?? session.first, volume: null, path: "/" };
     hush();
     for (const [part, view] of [[files.element, "files"], [basket.element, "list"], [log.element, "log"]]) part.hidden = wanted.view !== view;

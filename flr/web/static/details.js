@@ -16,7 +16,7 @@ const SOON = 120; // ms that somebody stays at an entry before anything is asked
 export class Details {
   /**
    * @param {{points: () => Point[], open: (place: Place) => void, locate: (place: Place) => void, located: () => boolean,
-   *   add: (items: Place[]) => void, download: (items: Place[]) => void, close: () => void}} options
+   *   add: (items: Place[]) => void, download: (items: (Place & {kind: string})[]) => void, close: () => void}} options
    */
   constructor(options) {
     this.options = options;

@@ -31,7 +31,11 @@ const PATHS = {
   edit: "M3 13l.7-2.8 7-7 2.1 2.1-7 7zM9.4 4.5l2.1 2.1",
 };
 
-/** An element. `props`: attributes; `on…` listeners; `class`; booleans as present or absent; `data`, `style` as objects. */
+/**
+ * An element. `props`: attributes; `on…` listeners; booleans as present or absent; `style` as an object.
+ * @param {string} tag @param {Record<string, any>|null} props @param {...any} children
+ * @returns {any}
+ */
 export function h(tag, props, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) {
@@ -68,9 +72,12 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with an icon; `label` is what it is called, shown if `text`. */
-export function button(label, { name, text = false, ...props } = {}) {
-  return h("button", { type: "button", "aria-label": text ? undefined : label, title: text ? undefined : label, ...props }, name && icon(name), text && h("span", {}, label));
+/**
+ * A button that is an icon; `label` is what it is called.
+ * @param {string} label @param {{name: string, [prop: string]: any}} props
+ */
+export function button(label, { name, ...props }) {
+  return h("button", { type: "button", "aria-label": label, title: label, ...props }, icon(name));
 }
 
 /** Tells it to whoever does not see it, too. */
@@ -83,10 +90,13 @@ export function say(text) {
 /** Takes the message away: what it offered belongs to another place. */
 export function hush() { document.querySelector(".toast:not(.bad)")?.remove(); }
 
-/** A message at the foot of the page for a moment, until it is closed; also said. */
+/**
+ * A message at the foot of the page for a moment, a bad one until it is closed; also said.
+ * @param {string} text @param {{bad?: boolean, action?: HTMLElement}} more
+ */
 export function toast(text, { bad = false, action } = {}) {
   document.querySelector(".toast")?.remove();
-  const before = document.activeElement;
+  const before = /** @type {HTMLElement} */ (document.activeElement);
   const away = () => {
     const inside = note.contains(document.activeElement);
     note.remove();

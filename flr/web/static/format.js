@@ -2,6 +2,10 @@
 // Figures for people.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+/** @type {[Intl.RelativeTimeFormatUnit, number][]} */
+const AGES = [["year", 31557600], ["month", 2629800], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60]]; // seconds
+/** @type {[number, number, string, string][]} */
+const SPECIAL = [[0o4000, 2, "s", "S"], [0o2000, 5, "s", "S"], [0o1000, 8, "t", "T"]];
 const number = new Intl.NumberFormat("en");
 const one = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
@@ -46,10 +50,8 @@ export function point({ made }, all = [], ago = true) {
 /** How long ago. */
 export function age(seconds) {
   const passed = seconds - Date.now() / 1000;
-  for (const [unit, length] of [["year", 31557600], ["month", 2629800], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60]]) {
-    if (Math.abs(passed) >= length) return relative.format(Math.round(passed / length), unit);
-  }
-  return "just now";
+  const found = AGES.find(([, length]) => Math.abs(passed) >= length);
+  return found ? relative.format(Math.round(passed / found[1]), found[0]) : "just now";
 }
 
 export function duration(seconds) {
@@ -62,7 +64,7 @@ export function duration(seconds) {
 export function mode(bits) {
   if (bits === undefined) return "";
   const letters = [..."rwxrwxrwx"].map((letter, k) => (bits >> (8 - k)) & 1 ? letter : "-");
-  for (const [bit, at, set, only] of [[0o4000, 2, "s", "S"], [0o2000, 5, "s", "S"], [0o1000, 8, "t", "T"]]) {
+  for (const [bit, at, set, only] of SPECIAL) {
     if (bits & bit) letters[at] = letters[at] === "x" ? set : only;
   }
   return letters.join("");
@@ -80,7 +82,10 @@ export const under = (row) => [size(row.size), moment(row.modified)].filter(Bool
 
 export const grouped = (text) => text.match(/../g).join(":");
 
-/** What went wrong, as a sentence: "What: value." */
+/**
+ * What went wrong, as a sentence: "What: value."
+ * @param {{what?: string, value?: string, message?: string}} problem
+ */
 export function sentence({ what, value, message }) {
   const text = what ? (value ? `${what}: ${value}` : what) : message;
   return `${text[0].toUpperCase()}${text.slice(1)}${/[.…!?]$/.test(text) ? "" : "."}`;

@@ -15,7 +15,7 @@ export class Log {
     this.choice = h("select", { "aria-label": "Which", onchange: () => this.paint() }, CHOICES.map(([value, text]) => h("option", { value }, text)));
     this.text = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter the log", oninput: () => this.paint() });
     this.state = h("p", { class: "state", role: "status" });
-    this.table = h("tbody");
+    this.table = h("tbody", {});
     const heads = ["Time", "What", "Result", "Path", "Size", "From"].map((name) => h("th", { scope: "col" }, name));
     this.element = h("section", { class: "log", "aria-label": "Session log" },
       h("header", {}, h("h2", {}, "Session log"), this.choice, this.text, this.state, h("span", { class: "gap" }),

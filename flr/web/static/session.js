@@ -2,10 +2,12 @@
 // The session around the files: signing in, the time that is left, its end; help.
 
 import { events, get, post } from "./api.js";
-import { copies, fill, h, icon, say } from "./dom.js";
+import { copies, fill, h, icon, say, toast } from "./dom.js";
 import * as format from "./format.js";
 
 const EVERY = 15_000; // ms between two looks at the time that is left
+const PATIENCE = 20_000; // ms for an answer about it
+const LOST = 3000; // ms between two looks while nobody answers
 const AGAIN = [2, 4, 8, 15, 30]; // s until the next try of a page that reached nobody
 
 let tries = 0;
@@ -89,12 +91,12 @@ export function dialog(title, content, actions) {
 }
 
 export class Clock {
-  /** @param {{stopped: () => void, counted: (count: number) => void}} options */
+  /** @param {{stopped: () => void, ended: () => void, counted: (count: number) => void}} options */
   constructor(options) {
     this.options = options;
     this.text = h("span", {});
     this.element = h("button", { type: "button", class: "clock", onclick: () => this.explain() }, icon("clock"), this.text);
-    this.lost = h("div", { class: "lost", role: "alert", hidden: true }, icon("warning"), h("span", {}, "The worker does not answer. This page tries again by itself; what was chosen is kept there."));
+    this.lost = h("div", { class: "lost", role: "alert", hidden: true }, icon("warning"), h("span", {}, "The worker does not answer. This page tries again by itself; what was chosen is kept there. If the session was stopped, a new link is needed."));
     document.body.append(this.lost);
     events.addEventListener("lost", () => { this.lost.hidden = false; });
     events.addEventListener("found", () => { this.lost.hidden = true; say("The worker answers again"); });
@@ -110,11 +112,16 @@ export class Clock {
 
   async look() {
     if (!this.element.isConnected) return;
+    clearTimeout(this.soon);
     try {
-      const { left, basket } = await get("/api/status", {}, { background: true });
+      const { left, basket } = await get("/api/status", {}, { background: true, signal: AbortSignal.timeout(PATIENCE) });
       this.take(left);
       this.options.counted(basket);
-    } catch { /* the page says by itself that nobody answers, or that nobody is signed in */ }
+    } catch (error) { // the page says by itself that nobody answers, or that nobody is signed in
+      if (error.type !== "Unreachable") return;
+      if (this.seconds() <= 0) this.options.ended();
+      else this.soon = setTimeout(() => this.look(), LOST);
+    }
   }
 
   take(left) {
@@ -123,20 +130,28 @@ export class Clock {
     this.tick();
   }
 
-  tick() {
+  /** Until it ends when nobody does anything. */
+  seconds() {
     const passed = (performance.now() - this.taken) / 1000;
-    const idle = this.left.transfers ? this.left.idle : this.left.idle - passed;
-    const seconds = Math.max(0, Math.min(idle, this.left.limit - passed));
+    return Math.max(0, Math.min(this.left.transfers ? this.left.idle : this.left.idle - passed, this.left.limit - passed));
+  }
+
+  tick() {
+    if (!this.element.isConnected) return;
+    const seconds = this.seconds();
     this.text.textContent = this.left.transfers ? "transfer under way" : format.duration(seconds > 120 ? Math.ceil(seconds / 60) * 60 : seconds).replace(":00 min", " min");
     this.element.setAttribute("aria-label", `Time left: ${this.text.textContent}`);
-    const idles = idle <= this.left.limit - passed;
+    const idles = this.left.idle <= this.left.limit;
     if (!this.left.warn) {
       this.asked?.close();
       this.asked = null;
       this.told = false;
     } else if (!this.asked?.open && !this.staying && !(this.told && !idles)) this.warn(idles); // of its last minutes somebody is told once
     if (this.asked?.open) this.asked.querySelector(".left").textContent = format.duration(seconds);
-    if (seconds <= 0 && !this.left.transfers) this.look();
+    if (seconds <= 0 && !this.looking) {
+      this.looking = true;
+      this.look().finally(() => { this.looking = false; });
+    }
   }
 
   warn(idle) {
@@ -160,7 +175,13 @@ export class Clock {
   }
 
   async stop() {
-    await post("/api/stop").catch(() => {});
+    try {
+      await post("/api/stop");
+    } catch (error) {
+      if (error.status === 401) return; // it was over already, and the page says so
+      toast(`It could not be stopped. ${format.sentence(error)} It ends by itself when nobody uses it.`, { bad: true });
+      return;
+    }
     this.options.stopped();
   }
 

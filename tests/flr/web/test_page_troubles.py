@@ -312,6 +312,14 @@ def test_of_its_last_minutes_a_person_is_told_once(served: Serving, open_page: O
         with page.expect_response("**/api/status?*"):
             page.clock.fast_forward(15_000)
     expect(dialog).to_have_count(0)
+    page.route("**/api/**", lambda route: route.abort())
+    page.get_by_role("button", name="Time left").click()
+    page.get_by_role("button", name="Stop the session…").click()
+    page.get_by_role("button", name="Stop the session", exact=True).click()
+    expect(page.locator(".toast")).to_contain_text("It could not be stopped.")
+    page.clock.fast_forward(300_000)
+    expect(page.locator("h1")).to_have_text("The session is over")
+    expect(page.locator(".card")).to_contain_text("Its time was over")
 
 
 def test_a_page_that_reaches_nobody_goes_on_by_itself(
