@@ -14,6 +14,8 @@ export class Pages {
   constructor(load, came) {
     this.load = load;
     this.came = came;
+    this.first = 0; // of the rows that are seen, and when that was another one
+    this.moved = 0;
     /** @type {Map<number, {rows?: object[], stale?: boolean, coming?: Promise<object[]>, controller?: AbortController, passing?: boolean}>} */
     this.blocks = new Map();
   }
@@ -74,15 +76,20 @@ export class Pages {
   look(first, last, failed) {
     const [low, high] = [Math.floor(first / BLOCK), Math.floor(Math.max(first, last) / BLOCK)];
     clearTimeout(this.timer);
+    const moving = performance.now() - this.moved < 2 * SOON;
+    if (first !== this.first) this.moved = performance.now();
+    this.first = first;
     if (![...Array(high - low + 1).keys()].some((k) => !this.fresh(low + k))) return;
-    this.timer = setTimeout(() => {
+    const ask = () => {
       for (const [number, block] of this.blocks) if (block.coming && block.passing && (number < low - 1 || number > high + 1)) this.drop(number, block);
       for (let number = low; number <= high; number += 1) if (!this.fresh(number)) this.block(number, true).catch(failed);
       for (const number of this.blocks.keys()) {
         if (this.blocks.size <= KEPT) break;
         if (number < low - 1 || number > high + 1) this.drop(number, this.blocks.get(number));
       }
-    }, SOON);
+    };
+    if (moving) this.timer = setTimeout(ask, SOON);
+    else ask();
   }
 
   fresh(number) {
