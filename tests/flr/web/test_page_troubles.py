@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from flr.recovery.points import RepositoryPoints
@@ -16,6 +17,8 @@ from tests.agent.waiting import wait_for
 from tests.flr.web.conftest import MANY, THESIS
 from tests.flr.web.serving import Serving, serving
 from tests.flr.web.test_page import go, names
+
+pytestmark = pytest.mark.slow
 
 Open = Callable[[Serving], Page]
 LIST = "**/api/list?*"
@@ -229,6 +232,7 @@ def test_a_search_is_shown_while_it_goes_on_and_can_be_stopped(served: Serving, 
     def partly(route: Route) -> None:
         answer = route.fetch()
         document = answer.json()
+        assert "state" in document, document
         document["state"] |= {"complete": False}
         route.fulfill(response=answer, json=document)
 
