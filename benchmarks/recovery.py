@@ -164,10 +164,11 @@ class Bench:
                 page.wait_for_selector(".files .rows .title")
                 paints.append(time.perf_counter() - began)
                 page.wait_for_function("document.querySelector('.foot .state').textContent.startsWith('100,000')")
+                tall = page.evaluate("document.querySelector('.files .rows .row').getBoundingClientRect().height")
                 for k in range(20):
                     at = (k * 37_507) % ENTRIES
                     began = time.perf_counter()
-                    page.evaluate(f"document.querySelector('.files .view').scrollTop = {at * 32}")
+                    page.evaluate(f"document.querySelector('.files .view').scrollTop = {at} * {tall}")
                     page.wait_for_function(
                         f"document.querySelector('.files .rows').textContent.includes('file {at} of')"
                     )
