@@ -101,7 +101,7 @@ function page(session) {
     h("div", { class: "bar" }, menu, button("One folder up", { name: "up", onclick: () => files.up() }), files.crumbs,
       button("Refresh", { name: "refresh", onclick: () => show(true) }), files.filter,
       h("button", { type: "button", title: "Search", onclick: () => searching(true) }, icon("search"), h("span", { class: "wide" }, "Search"))),
-    files.notes, files.grid.element);
+    files.notes, files.grid.frame);
   const main = h("main", { class: "main-part", tabindex: "-1" }, files.element, search.element, basket.element, log.element,
     h("footer", { class: "foot" }, files.status, chosen));
   const side = h("nav", { class: "side", "aria-label": "Volumes" }, h("div", { class: "for-drawer" }, button("Close the volumes", { name: "close", onclick: () => drawer(false) })), tree.element, closed);
@@ -118,6 +118,7 @@ function page(session) {
   for (const note of session.notes) toast(note);
   search.element.hidden = true;
   panel(!OVER.matches);
+  OVER.addEventListener("change", () => { if (OVER.matches && !details.element.contains(document.activeElement)) panel(false); });
   basket.refresh().catch(failed);
   addEventListener("route", () => show());
   addEventListener("popstate", () => show());

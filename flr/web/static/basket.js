@@ -40,7 +40,7 @@ export class Basket {
       empty: "The list is empty. Add files and folders from the list of files: by the button, or the key +.",
     });
     this.element = h("section", { class: "basket", "aria-label": "Restore list" },
-      h("header", {}, h("h2", {}, "Restore list"), this.total), this.buttons, this.grid.element,
+      h("header", {}, h("h2", {}, "Restore list"), this.total), this.buttons, this.grid.frame,
       h("section", { class: "taken" }, h("h3", {}, "Downloads"), this.taken));
     this.element.addEventListener("keydown", (event) => {
       if (event.key !== "Delete" || !this.items.length) return;

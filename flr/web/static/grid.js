@@ -58,7 +58,8 @@ export class Grid {
     this.element = h("div", {
       class: "grid", role: "grid", id: this.id, tabindex: "0", "aria-label": options.label, "aria-multiselectable": "true",
       "aria-colcount": String(this.columns.length + 1),
-    }, h("div", { role: "rowgroup", class: "top" }, this.header), this.view, this.note);
+    }, h("div", { role: "rowgroup", class: "top" }, this.header), this.view);
+    this.frame = h("div", { class: "frame" }, this.element, this.note); // what a grid may not have in it stands beside it
     this.view.addEventListener("scroll", () => this.paint(), { passive: true });
     this.element.addEventListener("keydown", (event) => this.key(event));
     this.body.addEventListener("click", (event) => this.click(event));

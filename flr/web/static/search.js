@@ -55,7 +55,7 @@ export class Search {
     this.grid.size(0);
     this.element = h("section", { class: "search", "aria-label": "Search" },
       h("header", {}, h("h2", {}, "Search"), button("Close the search", { name: "close", onclick: () => options.close() })),
-      this.form, h("div", { class: "bar" }, this.state, this.stopping), this.grid.element);
+      this.form, h("div", { class: "bar" }, this.state, this.stopping), this.grid.frame);
   }
 
   fields() {

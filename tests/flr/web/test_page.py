@@ -276,8 +276,19 @@ def test_axe_finds_nothing(served: Serving, open_page: Open, scheme: str, width:
                 for one in result["violations"]
             ]
 
+    go(page, "/home/gone")
+    expect(page.locator(".files .empty")).to_contain_text("not there")
+    look("what is not there")
     go(page, "/home/anna/Documents")
+    page.keyboard.press("Control+a")
+    expect(page.locator(".chosen button").first).to_be_visible()
     look("files")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Time left").click()
+    look("session")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Time left")).to_be_focused()
+    page.locator(".files .grid").focus()
     page.keyboard.type("the")
     page.keyboard.press("Enter")
     expect(page.locator(".text-view")).to_be_visible()
@@ -297,6 +308,8 @@ def test_axe_finds_nothing(served: Serving, open_page: Open, scheme: str, width:
     page.keyboard.press("Escape")
     page.goto(f"{served.url}/#list")
     expect(page.locator(".basket .rows .row").first).to_be_visible()
+    page.get_by_role("button", name="as a tar").click()
+    expect(page.locator(".downloads a")).to_be_visible()
     look("list")
     page.goto(f"{served.url}/#log")
     expect(page.locator(".log td").first).to_be_visible()

@@ -155,7 +155,7 @@ def test_millions_of_rows_are_reached_to_the_last(served: Serving, open_page: Op
       const columns = [{ id: "name", label: "Name", cell: (row) => row.name }];
       const grid = new Grid({ label: "Rows", columns, load, open: () => {} });
       const place = document.querySelector(".files");
-      place.replaceChildren(grid.element);
+      place.replaceChildren(grid.frame);
       await grid.reset();
       grid.element.focus();
     }""")
