@@ -137,7 +137,8 @@ export class Files {
     if (moved && came !== "/" && cameVolume === this.volume && route.parent(came) === this.path) this.wanted ??= came.slice(came.lastIndexOf("/") + 1);
     await this.mark();
     const busy = document.activeElement;
-    if (this.element.contains(busy) ? busy !== this.filter : busy === document.body || !busy) this.grid.element.focus({ preventScroll: true });
+    const lost = !busy || busy === document.body || busy.closest("[hidden]");
+    if (lost || (!again && this.element.contains(busy) && busy !== this.filter)) this.grid.element.focus({ preventScroll: true });
   }
 
   /** Moves to the entry that is to be shown. */

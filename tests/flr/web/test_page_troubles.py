@@ -279,12 +279,16 @@ def test_what_was_removed_from_the_list_comes_back(served: Serving, open_page: O
     count = page.locator(".head-part .count")
     expect(count).not_to_be_empty()
     before = {item.path for item in served.desk.basket.all()}
-    page.goto(f"{served.url}/#list")
-    page.get_by_role("button", name="Empty the list").click()
+    page.get_by_role("button", name="Show the list").press("Enter")
+    expect(page.locator(".basket .grid")).to_be_focused()
+    page.keyboard.press("Delete")
     expect(page.locator(".basket .empty")).to_contain_text("The list is empty")
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Undo").press("Enter")
     expect(page.locator(".basket .rows .row").first).to_be_visible()
+    expect(page.locator(".basket .grid")).to_be_focused()
     assert {item.path for item in served.desk.basket.all()} == before
+    page.go_back()
+    expect(page.locator(".files .grid")).to_be_focused()
 
 
 def test_a_person_is_asked_before_an_idle_session_ends(guest: Repository, open_page: Open) -> None:
