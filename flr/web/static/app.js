@@ -7,11 +7,12 @@ import { Details } from "./details.js";
 import { button, fill, h, hush, icon, say, toast } from "./dom.js";
 import { Files } from "./files.js";
 import * as format from "./format.js";
+import { over, signIn, unreachable } from "./gate.js";
 import { MOST_CHOSEN } from "./grid.js";
 import { Log } from "./log.js";
 import * as route from "./route.js";
 import { Search } from "./search.js";
-import { Clock, help, over, signIn, unreachable } from "./session.js";
+import { Clock, help } from "./session.js";
 import { Tree } from "./tree.js";
 
 const app = document.getElementById("app");

@@ -2,9 +2,10 @@
 // The restore list, and what was downloaded: what is chosen stays with the session, also when the page is loaded anew.
 
 import { get, post } from "./api.js";
+import { cells } from "./cells.js";
 import { fill, h, icon, say, toast } from "./dom.js";
 import * as format from "./format.js";
-import { cells, Grid } from "./grid.js";
+import { Grid } from "./grid.js";
 
 const WAIT = 1000; // ms between two looks at a download that is made ready or under way
 const ARCHIVES = [

@@ -119,7 +119,7 @@ export class Details {
   async versions(place, row, fresh) {
     const points = this.options.points();
     const here = points.findIndex((point) => point.id === place.point);
-    const order = points.map((point, k) => k).sort((a, b) => Math.abs(a - here) - Math.abs(b - here) || a - b);
+    const order = [...points.keys()].sort((a, b) => Math.abs(a - here) - Math.abs(b - here) || a - b);
     const when = (point) => h("span", { class: "when" }, format.point(point, points, false), point.made !== null && h("span", { class: "sub" }, ` ${format.age(point.made)}`));
     const lines = points.map((point, k) => h("li", k === here ? { "aria-current": "true" } : {}, when(point), h("span", { class: "sub" }, "…")));
     const intro = points.length === 1 ? "There is no other restore point." : `What the ${points.length} restore points have at this path, the newest first.`;

@@ -2,9 +2,10 @@
 // The view of a folder: where somebody is, its trail, its filter and its grid; and what is said when something is not there.
 
 import { get } from "./api.js";
+import { cells } from "./cells.js";
 import { button, fill, h, icon, say } from "./dom.js";
 import * as format from "./format.js";
-import { cells, Grid } from "./grid.js";
+import { Grid } from "./grid.js";
 import * as route from "./route.js";
 
 const AGAIN = 700; // ms between two looks at a folder that is still being read

@@ -4,11 +4,11 @@
 
 import { fill, h, icon, say } from "./dom.js";
 import * as format from "./format.js";
+import { Keys } from "./keys.js";
 import { BLOCK, Pages } from "./pages.js";
 
 const SPARE = 8; // rows above and below those that are seen
 const TALLEST = 8_000_000; // pixels that every browser scrolls through
-const TYPING = 800; // ms in which letters are one word
 export const MOST_CHOSEN = 5000;
 let grids = 0;
 
@@ -40,7 +40,6 @@ export class Grid {
     this.picked = new Map();
     this.sort = "name";
     this.order = "up";
-    this.word = "";
     this.pool = [];
     this.top = 0; // the first row that has an element
     this.loading = false;
@@ -61,7 +60,7 @@ export class Grid {
     }, h("div", { role: "rowgroup", class: "top" }, this.header), this.view);
     this.frame = h("div", { class: "frame" }, this.element, this.note); // what a grid may not have in it stands beside it
     this.view.addEventListener("scroll", () => this.paint(), { passive: true });
-    this.element.addEventListener("keydown", (event) => this.key(event));
+    this.keys = new Keys(this);
     this.body.addEventListener("click", (event) => this.click(event));
     this.body.addEventListener("dblclick", (event) => {
       const row = this.rowOf(event.target);
@@ -98,7 +97,7 @@ export class Grid {
     this.at = this.anchor = this.total = 0;
     this.picked.clear();
     this.view.scrollTop = 0;
-    this.word = "";
+    this.keys.forget();
     this.problem = null;
     this.loading = true;
     this.note.hidden = true;
@@ -324,65 +323,4 @@ export class Grid {
     this.move(index);
     this.anchor = this.at;
   }
-
-  key(event) {
-    if (event.altKey || event.metaKey || (event.target !== this.element && event.target.closest("button, input"))) return;
-    const page = this.shows() - 1;
-    const to = { ArrowDown: this.at + 1, ArrowUp: this.at - 1, PageDown: this.at + page, PageUp: this.at - page, Home: 0, End: this.total - 1 }[event.key];
-    if (to !== undefined) {
-      event.preventDefault();
-      this.word = "";
-      this.move(to);
-      if (event.shiftKey) this.range(this.at);
-      else if (!event.ctrlKey) this.anchor = this.at;
-    } else if (event.key === "Enter") {
-      event.preventDefault();
-      this.word = "";
-      const open = event.ctrlKey && this.options.locate ? this.options.locate : this.options.open;
-      Promise.resolve(this.jumping).then(() => { // what was typed before leads there first
-        const row = this.row(this.at);
-        if (row) open(row);
-      });
-    } else if (event.key === " " && !this.word) {
-      event.preventDefault();
-      this.toggle(this.at);
-      this.anchor = this.at;
-    } else if (event.ctrlKey && event.key === "a") {
-      event.preventDefault();
-      this.all(true);
-    } else if (event.key === "Backspace") {
-      event.preventDefault();
-      this.options.up?.();
-    } else if (event.key === "Escape" && this.picked.size) {
-      event.preventDefault();
-      this.all(false);
-    } else if (event.key.length === 1 && !event.ctrlKey && this.options.jump && !"/?+".includes(event.key)) {
-      event.preventDefault();
-      this.jumping = this.type(event.key).catch(() => {});
-    }
-  }
-
-  /** Letters that follow each other quickly are the beginning of a name; the same one again and again goes through all that begin so. */
-  async type(letter) {
-    clearTimeout(this.typing);
-    this.typing = setTimeout(() => { this.word = ""; }, TYPING);
-    const again = this.word === letter;
-    this.word = again ? letter : this.word + letter;
-    const wanted = (this.wanted = {});
-    const found = await this.options.jump(this.word, again || this.word.length === 1 ? this.at : this.at - 1);
-    if (found !== null && wanted === this.wanted) this.move(found);
-  }
 }
-
-/** The cells that every list of entries has. */
-export const cells = {
-  name: (row, after) => h("span", { class: "title" }, icon(row.kind), h("bdi", { class: "text", title: row.name }, row.name), after),
-  size: (row) => format.size(row.size),
-  modified: (row) => format.moment(row.modified),
-  owner: (row) => row.owner ?? "",
-  mode: (row) => format.mode(row.mode),
-  flags: (row) => [
-    row.problem && h("span", { class: "flag bad", title: row.problem }, "unreadable"),
-    (row.flags ?? []).map((flag) => h("span", { class: "flag" }, flag)),
-  ],
-};

@@ -2,9 +2,10 @@
 // Searching: the form, and results in the grid while the walk goes on.
 
 import { get, post } from "./api.js";
+import { cells } from "./cells.js";
 import { button, fill, h, icon } from "./dom.js";
 import * as format from "./format.js";
-import { cells, Grid } from "./grid.js";
+import { Grid } from "./grid.js";
 import { join } from "./route.js";
 
 const WAIT = 600; // ms between two looks at what was found

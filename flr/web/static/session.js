@@ -1,89 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The session around the files: signing in, the time that is left, its end; help.
+// The session around the files: the time that is left, its end, its certificate; help. Not here: who is not in it (`gate.js`).
 
 import { events, get, post } from "./api.js";
-import { copies, fill, h, icon, say, toast } from "./dom.js";
+import { copies, h, icon, say, toast } from "./dom.js";
 import * as format from "./format.js";
 
 const EVERY = 15_000; // ms between two looks at the time that is left
 const PATIENCE = 20_000; // ms for an answer about it
 const LOST = 3000; // ms between two looks while nobody answers
-const AGAIN = [2, 4, 8, 15, 30]; // s until the next try of a page that reached nobody
 
-let tries = 0;
-
-/** The page of somebody who is not signed in; `done` when they are. */
-export async function signIn(app, done) {
-  const token = /[#&]t=([\w-]+)/.exec(location.hash)?.[1];
-  if (token) {
-    history.replaceState(null, "", location.pathname);
-    try {
-      await post("/api/sign-in", { token });
-      return done();
-    } catch (error) { return ask(app, done, error, error.type === "Unreachable" ? token : ""); }
-  }
-  return ask(app, done, null);
-}
-
-function ask(app, done, problem, code = "") {
-  const field = h("input", { name: "code", value: code, autocomplete: "off", spellcheck: "false", autocapitalize: "off", required: true, "aria-describedby": "code-help" });
-  const said = (error) => (error ? `${sentence(error.what)} ${sentence(error.hint ?? "")}` : "");
-  const note = h("p", { class: "bad", role: "alert", hidden: !problem }, said(problem));
-  const submit = async (event) => {
-    event.preventDefault();
-    try {
-      await post("/api/sign-in", { token: field.value.trim().replace(/^.*#t=/, "") });
-    } catch (error) {
-      fill(note, said(error));
-      note.hidden = false;
-      field.select();
-      field.focus();
-      return;
-    }
-    done();
-  };
-  fill(app, h("main", { class: "card" }, h("img", { src: "/static/icon.svg", alt: "", width: "48", height: "48" }), h("h1", {}, "File recovery"), note,
-    h("form", { onsubmit: submit }, h("label", {}, "The link, or the code at its end", field),
-      h("p", { class: "sub", id: "code-help" }, "A link works once, and for ten minutes after it was made. Whoever started the session can give you a new one."),
-      h("button", { type: "submit", class: "main" }, "Sign in"))));
-  app.removeAttribute("aria-busy");
-  document.title = "File recovery: sign in";
-  field.focus();
-}
-
-const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "");
-
-function card(app, title, ...content) {
-  document.querySelectorAll("dialog, .lost, .toast").forEach((one) => one.remove());
-  fill(app, h("main", { class: "card", tabindex: "-1" }, h("img", { src: "/static/icon.svg", alt: "", width: "48", height: "48" }), h("h1", {}, title), content));
-  app.removeAttribute("aria-busy");
-  app.querySelector("main").focus();
-  document.title = `File recovery: ${title.toLowerCase()}`;
-}
-
-/** The page of a session that is over. */
-export function over(app, why, hint) {
-  card(app, "The session is over", h("p", {}, why), h("p", { class: "sub" }, hint),
-    h("button", { type: "button", onclick: () => location.reload() }, "Sign in with another link"));
-}
-
-/** The page when nobody answers from the beginning; `again` is tried by itself, later and later. */
-export function unreachable(app, again) {
-  const left = h("span", {}, "");
-  const now = () => { clearInterval(timer); again(); };
-  let seconds = AGAIN[Math.min(tries++, AGAIN.length - 1)];
-  const timer = setInterval(() => {
-    seconds -= 1;
-    left.textContent = seconds > 0 ? `Next try in ${seconds} s.` : "Trying…";
-    if (seconds <= 0) now();
-  }, 1000);
-  card(app, "The worker does not answer", h("p", {}, "The machine that the files come from cannot be reached from here at the moment. This page tries again by itself."),
-    h("p", { class: "sub" }, "Is the network there, and a VPN if you need one? If the session was stopped, or ended because nobody used it, ask for a new link: the restore point is as it was."),
-    h("p", {}, left), h("button", { type: "button", class: "main", onclick: now }, "Try now"));
-}
+let dialogs = 0;
 
 export function dialog(title, content, actions) {
-  const box = h("dialog", { "aria-labelledby": "dialog-title" }, h("h2", { id: "dialog-title" }, title), content, h("div", { class: "actions" }, actions.map(([label, run, main]) => h("button", { type: "button", class: main ? "main" : "", onclick: () => { box.close(); run?.(); } }, label))));
+  const id = `dialog${++dialogs}`;
+  const box = h("dialog", { "aria-labelledby": id }, h("h2", { id }, title), content, h("div", { class: "actions" }, actions.map(([label, run, main]) => h("button", { type: "button", class: main ? "main" : "", onclick: () => { box.close(); run?.(); } }, label))));
   box.addEventListener("close", () => box.remove());
   document.body.append(box);
   box.showModal();
