@@ -29,9 +29,14 @@ export class Basket {
     this.grid = new Grid({
       label: "Restore list",
       columns: [
-        { id: "name", label: "Name", cell: (row) => cells.name(row, h("span", { class: "sub under" }, h("bdi", {}, where(row)))) },
+        {
+          id: "name",
+          label: "Name",
+          cell: (row) => cells.name(row, h("span", { class: "sub under" }, h("bdi", {}, where(row)))),
+        },
         { id: "where", label: "Folder", cell: (row) => h("bdi", { class: "text", title: where(row) }, where(row)) },
-        { id: "size", label: "Size", cell: cells.size }, { id: "modified", label: "Modified", cell: cells.modified },
+        { id: "size", label: "Size", cell: cells.size },
+        { id: "modified", label: "Modified", cell: cells.modified },
         { id: "point", label: "Restore point", cell: (row) => options.point(row.point) },
       ],
       load: async (offset, count) => ({ rows: this.items.slice(offset, offset + count), matched: this.items.length }),
@@ -40,9 +45,14 @@ export class Basket {
       tooMany: () => toast("All of the list is taken when nothing is chosen."),
       empty: "The list is empty. Add files and folders from the list of files: by the button, or the key +.",
     });
-    this.element = h("section", { class: "basket", "aria-label": "Restore list" },
-      h("header", {}, h("h2", {}, "Restore list"), this.total), this.buttons, this.grid.frame,
-      h("section", { class: "taken" }, h("h3", {}, "Downloads"), this.taken));
+    this.element = h(
+      "section",
+      { class: "basket", "aria-label": "Restore list" },
+      h("header", {}, h("h2", {}, "Restore list"), this.total),
+      this.buttons,
+      this.grid.frame,
+      h("section", { class: "taken" }, h("h3", {}, "Downloads"), this.taken),
+    );
     this.element.addEventListener("keydown", (event) => {
       if (event.key !== "Delete" || !this.items.length) return;
       event.preventDefault();
@@ -69,14 +79,20 @@ export class Basket {
     return this.items.length - before;
   }
 
-  some() { return [...this.grid.picked.values()]; }
+  some() {
+    return [...this.grid.picked.values()];
+  }
 
   tell() {
     const files = this.items.filter((item) => item.kind !== "folder");
+    const bytes = files.reduce((sum, item) => sum + (item.size ?? 0), 0);
     const folders = this.items.length - files.length;
     const words = [
-      files.length && `${format.count(files.length)} ${files.length === 1 ? "file" : "files"}, ${format.size(files.reduce((sum, item) => sum + (item.size ?? 0), 0))}`,
-      folders && (folders === 1 ? "1 folder with all that is in it" : `${format.count(folders)} folders with all that is in them`),
+      files.length && `${format.count(files.length)} ${files.length === 1 ? "file" : "files"}, ${format.size(bytes)}`,
+      folders &&
+        (folders === 1
+          ? "1 folder with all that is in it"
+          : `${format.count(folders)} folders with all that is in them`),
     ];
     this.total.textContent = words.filter(Boolean).join(" and ");
     const focused = this.buttons.contains(document.activeElement);
@@ -93,9 +109,21 @@ export class Basket {
     const takes = (form) => () => this.download(form, { ids }).catch(this.options.failed);
     const single = rows.length === 1 && rows[0].kind === "file";
     return [
-      single && h("button", { type: "button", class: "main", onclick: takes("file") }, icon("download"), "Download the file"),
-      ARCHIVES.filter(([form]) => !single || form !== "zip").map(([form, name, title], k) => h("button", { type: "button", class: single || k ? "" : "main", title, onclick: takes(form) }, !single && !k && icon("download"), `Download ${what} as a ${name}`)),
-      h("button", { type: "button", onclick: () => this.remove().catch(this.options.failed) }, some.length ? `Remove ${format.count(some.length)}` : "Empty the list"),
+      single &&
+        h("button", { type: "button", class: "main", onclick: takes("file") }, icon("download"), "Download the file"),
+      ARCHIVES.filter(([form]) => !single || form !== "zip").map(([form, name, title], k) =>
+        h(
+          "button",
+          { type: "button", class: single || k ? "" : "main", title, onclick: takes(form) },
+          !single && !k && icon("download"),
+          `Download ${what} as a ${name}`,
+        ),
+      ),
+      h(
+        "button",
+        { type: "button", onclick: () => this.remove().catch(this.options.failed) },
+        some.length ? `Remove ${format.count(some.length)}` : "Empty the list",
+      ),
     ];
   }
 
@@ -104,16 +132,24 @@ export class Basket {
     const gone = some.length ? some : this.items;
     await this.keep((await post("/api/basket/remove", { ids: gone.map((row) => row.id) })).items);
     const back = () => this.add(gone).catch(this.options.failed);
-    toast(gone.length === 1 ? "Removed from the restore list." : `${format.count(gone.length)} removed from the restore list.`, { action: h("button", { type: "button", onclick: back }, "Undo") });
+    toast(
+      gone.length === 1
+        ? "Removed from the restore list."
+        : `${format.count(gone.length)} removed from the restore list.`,
+      { action: h("button", { type: "button", onclick: back }, "Undo") },
+    );
   }
 
   /** Of places, or of items of the list by their ids (none: all of it). */
   async download(form, { places = [], ids = [] }) {
     const items = places.map(({ point, volume, path }) => ({ point, volume, path }));
     let made = await post("/api/downloads/make", { form, ids, items });
-    if (made.state === "preparing") toast("The download is being made ready: its files are counted. The restore list shows how far it is.");
+    if (made.state === "preparing")
+      toast("The download is being made ready: its files are counted. The restore list shows how far it is.");
     while (made.state === "preparing") {
-      await new Promise((done) => { setTimeout(done, WAIT); });
+      await new Promise((done) => {
+        setTimeout(done, WAIT);
+      });
       const { downloads } = await this.downloads();
       made = downloads.find((one) => one.id === made.id) ?? { ...made, state: "failed" };
     }
@@ -138,7 +174,12 @@ export class Basket {
     if (lines.join() !== this.seen) {
       const open = new Set([...this.taken.querySelectorAll("details[open]")].map((one) => one.dataset.id));
       const focused = this.taken.contains(document.activeElement);
-      fill(this.taken, lines.length ? answer.downloads.toReversed().map((one) => this.line(one, open.has(one.id))) : h("li", { class: "sub" }, "Nothing was downloaded yet."));
+      fill(
+        this.taken,
+        lines.length
+          ? answer.downloads.toReversed().map((one) => this.line(one, open.has(one.id)))
+          : h("li", { class: "sub" }, "Nothing was downloaded yet."),
+      );
       if (focused) this.taken.querySelector("a, summary")?.focus();
       const busy = this.seen !== undefined || answer.downloads.some((one) => one.state === "preparing");
       this.seen = lines.join();
@@ -148,19 +189,51 @@ export class Basket {
   }
 
   line(one, open) {
-    const problems = one.problem_count > 0 && h("details", { open, "data-id": one.id },
-      h("summary", { class: "bad" }, one.problem_count === 1 ? "1 could not be taken out as it is" : `${format.count(one.problem_count)} could not be taken out as they are`),
-      h("ul", {}, one.problems.map((text) => h("li", {}, h("bdi", {}, text))), one.problem_count > one.problems.length && h("li", {}, `and ${format.count(one.problem_count - one.problems.length)} more`)));
-    return h("li", {}, icon("download"),
-      h("span", { class: "what" }, h("bdi", { class: "text", title: one.name }, one.name), h("span", { class: "sub" }, this.words(one)), problems),
-      one.state === "ready" && h("a", { class: "button", href: one.url, download: "", onclick: () => this.watch() }, "Download again"));
+    const problems =
+      one.problem_count > 0 &&
+      h(
+        "details",
+        { open, "data-id": one.id },
+        h(
+          "summary",
+          { class: "bad" },
+          one.problem_count === 1
+            ? "1 could not be taken out as it is"
+            : `${format.count(one.problem_count)} could not be taken out as they are`,
+        ),
+        h(
+          "ul",
+          {},
+          one.problems.map((text) => h("li", {}, h("bdi", {}, text))),
+          one.problem_count > one.problems.length &&
+            h("li", {}, `and ${format.count(one.problem_count - one.problems.length)} more`),
+        ),
+      );
+    return h(
+      "li",
+      {},
+      icon("download"),
+      h(
+        "span",
+        { class: "what" },
+        h("bdi", { class: "text", title: one.name }, one.name),
+        h("span", { class: "sub" }, this.words(one)),
+        problems,
+      ),
+      one.state === "ready" &&
+        h("a", { class: "button", href: one.url, download: "", onclick: () => this.watch() }, "Download again"),
+    );
   }
 
   words(one) {
     if (one.state === "failed") return one.error ? format.sentence(one.error) : "It could not be made ready.";
     if (one.state === "preparing") return `Being made ready: ${format.count(one.files)} files so far`;
     const size = one.size === null ? one.form : format.size(one.size);
-    const parts = [size, one.files > 0 && `${format.count(one.files)} files`, one.sent > 0 && `${format.size(one.sent)} sent`];
+    const parts = [
+      size,
+      one.files > 0 && `${format.count(one.files)} files`,
+      one.sent > 0 && `${format.size(one.sent)} sent`,
+    ];
     return parts.filter(Boolean).join(" · ");
   }
 }

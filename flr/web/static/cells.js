@@ -5,7 +5,8 @@ import { h, icon } from "./dom.js";
 import * as format from "./format.js";
 
 export const cells = {
-  name: (row, after) => h("span", { class: "title" }, icon(row.kind), h("bdi", { class: "text", title: row.name }, row.name), after),
+  name: (row, after) =>
+    h("span", { class: "title" }, icon(row.kind), h("bdi", { class: "text", title: row.name }, row.name), after),
   size: (row) => format.size(row.size),
   modified: (row) => format.moment(row.modified),
   owner: (row) => row.owner ?? "",

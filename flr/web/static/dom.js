@@ -65,7 +65,13 @@ export function fill(element, ...children) {
 
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
-  for (const [key, value] of Object.entries({ viewBox: "0 0 16 16", class: `icon icon-${name}`, "aria-hidden": "true", focusable: "false" })) svg.setAttribute(key, value);
+  for (const [key, value] of Object.entries({
+    viewBox: "0 0 16 16",
+    class: `icon icon-${name}`,
+    "aria-hidden": "true",
+    focusable: "false",
+  }))
+    svg.setAttribute(key, value);
   const path = document.createElementNS(SVG, "path");
   path.setAttribute("d", PATHS[name] ?? PATHS.unknown);
   svg.append(path);
@@ -84,11 +90,15 @@ export function button(label, { name, ...props }) {
 export function say(text) {
   const place = document.getElementById("said");
   place.textContent = "";
-  setTimeout(() => { place.textContent = text; }, 30);
+  setTimeout(() => {
+    place.textContent = text;
+  }, 30);
 }
 
 /** Takes the message away: what it offered belongs to another place. */
-export function hush() { document.querySelector(".toast:not(.bad)")?.remove(); }
+export function hush() {
+  document.querySelector(".toast:not(.bad)")?.remove();
+}
 
 /**
  * A message at the foot of the page for a moment, a bad one until it is closed; also said.
@@ -103,11 +113,22 @@ export function toast(text, { bad = false, action } = {}) {
     if (inside && before?.isConnected) before.focus();
   };
   action?.addEventListener("click", away);
-  const note = h("section", { "aria-label": "Message", class: `toast${bad ? " bad" : ""}` }, bad && icon("warning"), h("p", {}, text),
-    h("div", { class: "actions" }, action, button("Close", { name: "close", onclick: away })));
+  const note = h(
+    "section",
+    { "aria-label": "Message", class: `toast${bad ? " bad" : ""}` },
+    bad && icon("warning"),
+    h("p", {}, text),
+    h("div", { class: "actions" }, action, button("Close", { name: "close", onclick: away })),
+  );
   document.body.append(note);
   say(text);
-  if (!bad) setTimeout(() => { if (!note.matches(":hover, :focus-within")) note.remove(); }, action ? 20_000 : 6000);
+  if (!bad)
+    setTimeout(
+      () => {
+        if (!note.matches(":hover, :focus-within")) note.remove();
+      },
+      action ? 20_000 : 6000,
+    );
 }
 
 /** Copies a text, and says so. */
@@ -116,7 +137,13 @@ export function copies(text, label = "Copy") {
     try {
       await navigator.clipboard.writeText(text);
       toast("Copied.");
-    } catch { toast("The browser does not let this page copy: select the text instead.", { bad: true }); }
+    } catch {
+      toast("The browser does not let this page copy: select the text instead.", { bad: true });
+    }
   };
-  return h("button", { type: "button", class: "small", "aria-label": label, title: label, onclick: copy }, icon("copy"));
+  return h(
+    "button",
+    { type: "button", class: "small", "aria-label": label, title: label, onclick: copy },
+    icon("copy"),
+  );
 }

@@ -37,13 +37,24 @@ export class Files {
     this.text = ""; // of the filter
     this.wanted = null; // the key of an entry that is to be shown where it stands
     this.crumbs = h("nav", { class: "crumbs", "aria-label": "Path" });
-    this.filter = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter this folder", oninput: () => this.typed(), onkeydown: (event) => this.filterKey(event) });
+    this.filter = h("input", {
+      type: "search",
+      placeholder: "Filter",
+      "aria-label": "Filter this folder",
+      oninput: () => this.typed(),
+      onkeydown: (event) => this.filterKey(event),
+    });
     this.notes = h("div", { class: "notes", role: "status" });
     this.status = h("p", { class: "state", role: "status" });
     this.grid = new Grid({
       label: "Files",
       columns: [
-        { id: "name", label: "Name", sort: true, cell: (row) => cells.name(row, h("span", { class: "sub under" }, format.under(row))) },
+        {
+          id: "name",
+          label: "Name",
+          sort: true,
+          cell: (row) => cells.name(row, h("span", { class: "sub under" }, format.under(row))),
+        },
         { id: "size", label: "Size", sort: true, cell: cells.size },
         { id: "modified", label: "Modified", sort: true, cell: cells.modified },
         { id: "type", label: "Type", sort: true, cell: format.type },
@@ -70,13 +81,21 @@ export class Files {
   }
 
   /** @returns {Place} */
-  place() { return { point: this.point, volume: this.volume, path: this.path }; }
+  place() {
+    return { point: this.point, volume: this.volume, path: this.path };
+  }
 
-  asked() { return { ...this.place(), sort: this.grid.sort, order: this.grid.order, filter: this.text }; }
+  asked() {
+    return { ...this.place(), sort: this.grid.sort, order: this.grid.order, filter: this.text };
+  }
 
-  here() { return { view: "files", ...this.place() }; }
+  here() {
+    return { view: "files", ...this.place() };
+  }
 
-  up() { if (this.path !== "/") this.options.go({ ...this.here(), path: route.parent(this.path) }); }
+  up() {
+    if (this.path !== "/") this.options.go({ ...this.here(), path: route.parent(this.path) });
+  }
 
   /** Goes to where an entry stands, and marks it. */
   reveal({ point, volume, path }) {
@@ -114,7 +133,9 @@ export class Files {
 
   async enterFolder(wanted, again, run) {
     const opening = this.volumes.filter((one) => one.opens);
-    const volume = wanted.volume ? opening.find((one) => one.id === wanted.volume) : opening.find((one) => one.mounted === "/") ?? opening[0];
+    const volume = wanted.volume
+      ? opening.find((one) => one.id === wanted.volume)
+      : (opening.find((one) => one.mounted === "/") ?? opening[0]);
     if (!volume) {
       this.volume = null;
       this.gone(wanted, opening.length > 0);
@@ -135,11 +156,13 @@ export class Files {
     if (moved || again || !this.grid.total || this.grid.problem) await this.grid.reset();
     if (run !== this.running) return;
     this.told();
-    if (moved && came !== "/" && cameVolume === this.volume && route.parent(came) === this.path) this.wanted ??= came.slice(came.lastIndexOf("/") + 1);
+    if (moved && came !== "/" && cameVolume === this.volume && route.parent(came) === this.path)
+      this.wanted ??= came.slice(came.lastIndexOf("/") + 1);
     await this.mark();
     const busy = document.activeElement;
     const lost = !busy || busy === document.body || busy.closest("[hidden]");
-    if (lost || (!again && this.element.contains(busy) && busy !== this.filter)) this.grid.element.focus({ preventScroll: true });
+    if (lost || (!again && this.element.contains(busy) && busy !== this.filter))
+      this.grid.element.focus({ preventScroll: true });
   }
 
   /** Moves to the entry that is to be shown. */
@@ -152,15 +175,23 @@ export class Files {
   trail() {
     const volume = this.volumes.find((one) => one.id === this.volume);
     const parts = this.path === "/" ? [] : this.path.slice(1).split("/");
-    const link = (label, path, last) => h("a", {
-      href: route.write({ ...this.here(), path }), "aria-current": last ? "page" : undefined,
-      onclick: (event) => {
-        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-        event.preventDefault();
-        this.options.go({ ...this.here(), path });
-      },
-    }, h("bdi", {}, label));
-    const steps = parts.map((part, k) => h("li", {}, link(route.shown(part), `/${parts.slice(0, k + 1).join("/")}`, k === parts.length - 1)));
+    const link = (label, path, last) =>
+      h(
+        "a",
+        {
+          href: route.write({ ...this.here(), path }),
+          "aria-current": last ? "page" : undefined,
+          onclick: (event) => {
+            if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+            event.preventDefault();
+            this.options.go({ ...this.here(), path });
+          },
+        },
+        h("bdi", {}, label),
+      );
+    const steps = parts.map((part, k) =>
+      h("li", {}, link(route.shown(part), `/${parts.slice(0, k + 1).join("/")}`, k === parts.length - 1)),
+    );
     const list = h("ol", {}, h("li", {}, link(volume ? volume.label || volume.id : "…", "/", !parts.length)), steps);
     fill(this.crumbs, list, button("Type a path (F2)", { name: "edit", onclick: () => this.edit() }));
     list.scrollLeft = list.scrollWidth;
@@ -168,12 +199,25 @@ export class Files {
 
   edit() {
     if (!this.volume) return;
-    const field = h("input", { class: "path", value: route.shown(this.path), "aria-label": "Path", spellcheck: "false", autocomplete: "off", autocapitalize: "off" });
-    const away = () => { this.trail(); this.grid.element.focus(); };
+    const field = h("input", {
+      class: "path",
+      value: route.shown(this.path),
+      "aria-label": "Path",
+      spellcheck: "false",
+      autocomplete: "off",
+      autocapitalize: "off",
+    });
+    const away = () => {
+      this.trail();
+      this.grid.element.focus();
+    };
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.key === "Escape") away();
-      if (event.key === "Enter") { away(); this.options.go({ ...this.here(), path: route.typed(field.value) }); }
+      if (event.key === "Enter") {
+        away();
+        this.options.go({ ...this.here(), path: route.typed(field.value) });
+      }
     });
     fill(this.crumbs, field);
     field.select();
@@ -190,7 +234,10 @@ export class Files {
     this.filter.value = text;
     if (text === this.text) return;
     this.text = text;
-    this.grid.reset().then(() => this.told(), (error) => this.failed(error));
+    this.grid.reset().then(
+      () => this.told(),
+      (error) => this.failed(error),
+    );
   }
 
   filterKey(event) {
@@ -207,22 +254,41 @@ export class Files {
     if (volume && page.warnings.length) volume.warnings = [...new Set([...volume.warnings, ...page.warnings])];
     this.warn(page.problem);
     clearTimeout(this.again);
-    if (!page.complete) this.again = setTimeout(() => this.grid.refresh().then(() => this.told(), (error) => this.failed(error)), AGAIN);
+    if (!page.complete)
+      this.again = setTimeout(
+        () =>
+          this.grid.refresh().then(
+            () => this.told(),
+            (error) => this.failed(error),
+          ),
+        AGAIN,
+      );
   }
 
   warn(problem = "") {
     const volume = this.volumes.find((one) => one.id === this.volume);
-    const texts = [problem && `This folder could not be read to its end: ${problem}.`, ...(volume?.warnings ?? [])].filter(Boolean);
+    const texts = [
+      problem && `This folder could not be read to its end: ${problem}.`,
+      ...(volume?.warnings ?? []),
+    ].filter(Boolean);
     if (texts.join("\n") === this.warned && this.notes.childElementCount) return;
     this.warned = texts.join("\n");
-    fill(this.notes, texts.map((text) => h("p", {}, icon("warning"), h("span", {}, text))));
+    fill(
+      this.notes,
+      texts.map((text) => h("p", {}, icon("warning"), h("span", {}, text))),
+    );
   }
 
   told() {
     const { matched, total, complete } = this.page;
     this.grid.options.empty = this.text ? "Nothing in this folder fits the filter." : "Nothing is in this folder.";
     if (!this.grid.total && !this.grid.problem) this.grid.size(0);
-    this.status.textContent = [this.text ? `${format.count(matched)} of ${format.entries(total)}` : format.entries(total), !complete && "reading on…"].filter(Boolean).join(" · ");
+    this.status.textContent = [
+      this.text ? `${format.count(matched)} of ${format.entries(total)}` : format.entries(total),
+      !complete && "reading on…",
+    ]
+      .filter(Boolean)
+      .join(" · ");
   }
 
   /** What was asked for by an address cannot be shown. */
@@ -238,7 +304,10 @@ export class Files {
       this.options.go({ ...wanted, view: "files", path: route.parent(wanted.path) }, true);
     } else if (error.type === "NodeNotFound") {
       const said = { what: "This folder is not there at this restore point", value: route.shown(wanted.path) };
-      this.grid.fail(said, h("button", { type: "button", onclick: () => this.nearest(wanted) }, "Go to the nearest folder that is there"));
+      this.grid.fail(
+        said,
+        h("button", { type: "button", onclick: () => this.nearest(wanted) }, "Go to the nearest folder that is there"),
+      );
       say(format.sentence(said));
     } else {
       this.grid.fail(error);
@@ -249,8 +318,14 @@ export class Files {
   gone(wanted, others) {
     fill(this.crumbs);
     const volume = this.volumes.find((one) => one.id === wanted.volume);
-    const hint = others ? "Choose another volume on the left, or another restore point above." : "Choose another restore point above. What was found, and why it cannot be opened, stands on the left.";
-    const what = !others ? "Nothing on these disks can be opened" : volume ? "This volume cannot be opened at this restore point" : "This volume is not there at this restore point";
+    const hint = others
+      ? "Choose another volume on the left, or another restore point above."
+      : "Choose another restore point above. What was found, and why it cannot be opened, stands on the left.";
+    const what = !others
+      ? "Nothing on these disks can be opened"
+      : volume
+        ? "This volume cannot be opened at this restore point"
+        : "This volume is not there at this restore point";
     this.grid.fail({ what, value: volume?.why_not || wanted.volume || "", hint }, null);
     say(what);
   }
@@ -263,14 +338,19 @@ export class Files {
         await get("/api/list", { ...this.place(), path, count: 1 });
         break;
       } catch (error) {
-        if (error.type !== "NodeNotFound" && error.type !== "WrongKind") { this.failed(error); return; }
+        if (error.type !== "NodeNotFound" && error.type !== "WrongKind") {
+          this.failed(error);
+          return;
+        }
       }
     }
     this.options.go({ ...this.here(), path });
     this.grid.element.focus();
   }
 
-  failed(error) { this.options.failed(error); }
+  failed(error) {
+    this.options.failed(error);
+  }
 
   /** @param {Row} row */
   open(row) {

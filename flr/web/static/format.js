@@ -3,9 +3,20 @@
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
-const AGES = [["year", 31557600], ["month", 2629800], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60]]; // seconds
+const AGES = [
+  ["year", 31557600],
+  ["month", 2629800],
+  ["week", 604800],
+  ["day", 86400],
+  ["hour", 3600],
+  ["minute", 60],
+]; // seconds
 /** @type {[number, number, string, string][]} */
-const SPECIAL = [[0o4000, 2, "s", "S"], [0o2000, 5, "s", "S"], [0o1000, 8, "t", "T"]];
+const SPECIAL = [
+  [0o4000, 2, "s", "S"],
+  [0o2000, 5, "s", "S"],
+  [0o1000, 8, "t", "T"],
+];
 const number = new Intl.NumberFormat("en");
 const one = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
@@ -24,7 +35,7 @@ export function size(bytes) {
 /** Bytes of what a person wrote: 10, 4k, 1.5 GiB. NaN when it is no size. */
 export function parseSize(text) {
   const found = /^\s*([\d.]+)\s*([kmgtp]?)(i?b)?\s*$/i.exec(text);
-  return found ? Math.round(Number(found[1]) * 1024 ** (" kmgtp".indexOf(found[2].toLowerCase() || " "))) : NaN;
+  return found ? Math.round(Number(found[1]) * 1024 ** " kmgtp".indexOf(found[2].toLowerCase() || " ")) : NaN;
 }
 
 const two = (value) => String(value).padStart(2, "0");
@@ -34,12 +45,13 @@ export function moment(seconds, exact = false) {
   if (seconds === undefined || seconds === null) return "";
   const at = new Date(seconds * 1000);
   if (Number.isNaN(at.getTime())) return `${Math.round(seconds)} s`;
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}${exact ? `:${two(at.getSeconds())}` : ""}`;
+  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  return `${day} ${two(at.getHours())}:${two(at.getMinutes())}${exact ? `:${two(at.getSeconds())}` : ""}`;
 }
 
 const weekday = new Intl.DateTimeFormat("en", { weekday: "short" });
 
-/** A restore point's time, as somebody thinks of it; with seconds if another one is of the same minute. `ago`: and how long ago that was. */
+/** A restore point's time, as somebody thinks of it; with seconds if another one is of the same minute. `ago`: and how long ago. */
 export function point({ made }, all = [], ago = true) {
   if (made === null) return "As it is on the disks";
   const minute = (seconds) => Math.floor(seconds / 60);
@@ -63,7 +75,7 @@ export function duration(seconds) {
 /** The nine letters of a mode. */
 export function mode(bits) {
   if (bits === undefined) return "";
-  const letters = [..."rwxrwxrwx"].map((letter, k) => (bits >> (8 - k)) & 1 ? letter : "-");
+  const letters = [..."rwxrwxrwx"].map((letter, k) => ((bits >> (8 - k)) & 1 ? letter : "-"));
   for (const [bit, at, set, only] of SPECIAL) {
     if (bits & bit) letters[at] = letters[at] === "x" ? set : only;
   }

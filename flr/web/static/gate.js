@@ -16,14 +16,27 @@ export async function signIn(app, done) {
     try {
       await post("/api/sign-in", { token });
       return done();
-    } catch (error) { return ask(app, done, error, error.type === "Unreachable" ? token : ""); }
+    } catch (error) {
+      return ask(app, done, error, error.type === "Unreachable" ? token : "");
+    }
   }
   return ask(app, done, null);
 }
 
 function ask(app, done, problem, code = "") {
-  const field = h("input", { name: "code", value: code, autocomplete: "off", spellcheck: "false", autocapitalize: "off", required: true, "aria-describedby": "code-help" });
-  const said = (error) => (error ? [format.sentence(error), error.hint && format.sentence({ what: error.hint })].filter(Boolean).join(" ") : "");
+  const field = h("input", {
+    name: "code",
+    value: code,
+    autocomplete: "off",
+    spellcheck: "false",
+    autocapitalize: "off",
+    required: true,
+    "aria-describedby": "code-help",
+  });
+  const said = (error) =>
+    error
+      ? [format.sentence(error), error.hint && format.sentence({ what: error.hint })].filter(Boolean).join(" ")
+      : "";
   const note = h("p", { class: "bad", role: "alert", hidden: !problem }, said(problem));
   const submit = async (event) => {
     event.preventDefault();
@@ -38,10 +51,27 @@ function ask(app, done, problem, code = "") {
     }
     done();
   };
-  fill(app, h("main", { class: "card" }, h("img", { src: "/static/icon.svg", alt: "", width: "48", height: "48" }), h("h1", {}, "File recovery"), note,
-    h("form", { onsubmit: submit }, h("label", {}, "The link, or the code at its end", field),
-      h("p", { class: "sub", id: "code-help" }, "A link works once, and for ten minutes after it was made. Whoever started the session can give you a new one."),
-      h("button", { type: "submit", class: "main" }, "Sign in"))));
+  fill(
+    app,
+    h(
+      "main",
+      { class: "card" },
+      h("img", { src: "/static/icon.svg", alt: "", width: "48", height: "48" }),
+      h("h1", {}, "File recovery"),
+      note,
+      h(
+        "form",
+        { onsubmit: submit },
+        h("label", {}, "The link, or the code at its end", field),
+        h(
+          "p",
+          { class: "sub", id: "code-help" },
+          "A link works once, and for ten minutes after it was made. Whoever started the session can give you a new one.",
+        ),
+        h("button", { type: "submit", class: "main" }, "Sign in"),
+      ),
+    ),
+  );
   app.removeAttribute("aria-busy");
   document.title = "File recovery: sign in";
   field.focus();
@@ -49,7 +79,16 @@ function ask(app, done, problem, code = "") {
 
 function card(app, title, ...content) {
   document.querySelectorAll("dialog, .lost, .toast").forEach((one) => one.remove());
-  fill(app, h("main", { class: "card", tabindex: "-1" }, h("img", { src: "/static/icon.svg", alt: "", width: "48", height: "48" }), h("h1", {}, title), content));
+  fill(
+    app,
+    h(
+      "main",
+      { class: "card", tabindex: "-1" },
+      h("img", { src: "/static/icon.svg", alt: "", width: "48", height: "48" }),
+      h("h1", {}, title),
+      content,
+    ),
+  );
   app.removeAttribute("aria-busy");
   app.querySelector("main").focus();
   document.title = `File recovery: ${title.toLowerCase()}`;
@@ -57,21 +96,43 @@ function card(app, title, ...content) {
 
 /** The page of a session that is over. */
 export function over(app, why, hint) {
-  card(app, "The session is over", h("p", {}, why), h("p", { class: "sub" }, hint),
-    h("button", { type: "button", onclick: () => location.reload() }, "Sign in with another link"));
+  card(
+    app,
+    "The session is over",
+    h("p", {}, why),
+    h("p", { class: "sub" }, hint),
+    h("button", { type: "button", onclick: () => location.reload() }, "Sign in with another link"),
+  );
 }
 
 /** The page when nobody answers from the beginning; `again` is tried by itself, later and later. */
 export function unreachable(app, again) {
   const left = h("span", {}, "");
-  const now = () => { clearInterval(timer); again(); };
+  const now = () => {
+    clearInterval(timer);
+    again();
+  };
   let seconds = AGAIN[Math.min(tries++, AGAIN.length - 1)];
   const timer = setInterval(() => {
     seconds -= 1;
     left.textContent = seconds > 0 ? `Next try in ${seconds} s.` : "Trying…";
     if (seconds <= 0) now();
   }, 1000);
-  card(app, "The worker does not answer", h("p", {}, "The machine that the files come from cannot be reached from here at the moment. This page tries again by itself."),
-    h("p", { class: "sub" }, "Is the network there, and a VPN if you need one? If the session was stopped, or ended because nobody used it, ask for a new link: the restore point is as it was."),
-    h("p", {}, left), h("button", { type: "button", class: "main", onclick: now }, "Try now"));
+  card(
+    app,
+    "The worker does not answer",
+    h(
+      "p",
+      {},
+      "The machine that the files come from cannot be reached from here at the moment. This page tries again by itself.",
+    ),
+    h(
+      "p",
+      { class: "sub" },
+      "Is the network there, and a VPN if you need one? If the session was stopped, or ended because nobody used it, " +
+        "ask for a new link: the restore point is as it was.",
+    ),
+    h("p", {}, left),
+    h("button", { type: "button", class: "main", onclick: now }, "Try now"),
+  );
 }

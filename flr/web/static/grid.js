@@ -44,20 +44,37 @@ export class Grid {
     this.top = 0; // the first row that has an element
     this.loading = false;
     this.problem = null;
-    this.pages = new Pages((offset, count, signal) => options.load(offset, count, signal), (matched) => this.size(matched));
+    this.pages = new Pages(
+      (offset, count, signal) => options.load(offset, count, signal),
+      (matched) => this.size(matched),
+    );
     this.columns = options.columns;
     this.box = h("input", { type: "checkbox", "aria-label": "Select all", onchange: () => this.all(this.box.checked) });
     this.heads = this.columns.map((column, k) => this.head(column, k));
-    this.header = h("div", { role: "row", class: "row head", "aria-rowindex": "1" },
-      h("div", { role: "columnheader", class: "cell pick", "aria-colindex": "1" }, this.box), this.heads);
+    this.header = h(
+      "div",
+      { role: "row", class: "row head", "aria-rowindex": "1" },
+      h("div", { role: "columnheader", class: "cell pick", "aria-colindex": "1" }, this.box),
+      this.heads,
+    );
     this.body = h("div", { class: "rows", role: "rowgroup" });
     this.spacer = h("div", { class: "spacer", role: "presentation" }, this.body);
     this.note = h("div", { class: "empty", hidden: true });
     this.view = h("div", { class: "view" }, this.spacer);
-    this.element = h("div", {
-      class: "grid", role: "grid", id: this.id, tabindex: "0", "aria-label": options.label, "aria-multiselectable": "true",
-      "aria-colcount": String(this.columns.length + 1),
-    }, h("div", { role: "rowgroup", class: "top" }, this.header), this.view);
+    this.element = h(
+      "div",
+      {
+        class: "grid",
+        role: "grid",
+        id: this.id,
+        tabindex: "0",
+        "aria-label": options.label,
+        "aria-multiselectable": "true",
+        "aria-colcount": String(this.columns.length + 1),
+      },
+      h("div", { role: "rowgroup", class: "top" }, this.header),
+      this.view,
+    );
     this.frame = h("div", { class: "frame" }, this.element, this.note); // what a grid may not have in it stands beside it
     this.view.addEventListener("scroll", () => this.paint(), { passive: true });
     this.keys = new Keys(this);
@@ -71,10 +88,21 @@ export class Grid {
   }
 
   head(column, k) {
-    const cell = h("div", { role: "columnheader", class: `cell ${column.class ?? column.id}`, "aria-colindex": String(k + 2) });
+    const cell = h("div", {
+      role: "columnheader",
+      class: `cell ${column.class ?? column.id}`,
+      "aria-colindex": String(k + 2),
+    });
     if (!column.sort) return fill(cell, column.label);
-    return fill(cell, h("button", { type: "button", tabindex: "-1", onclick: () => this.by(column.id) }, column.label,
-      h("span", { class: "arrow", "aria-hidden": "true" })));
+    return fill(
+      cell,
+      h(
+        "button",
+        { type: "button", tabindex: "-1", onclick: () => this.by(column.id) },
+        column.label,
+        h("span", { class: "arrow", "aria-hidden": "true" }),
+      ),
+    );
   }
 
   arrows() {
@@ -125,7 +153,9 @@ export class Grid {
   }
 
   /** The same place, because there is more of it now. */
-  refresh() { return this.reset({ keep: true }); }
+  refresh() {
+    return this.reset({ keep: true });
+  }
 
   /** `action`: a button; without one it can be tried again, null for none. */
   fail(error, action) {
@@ -134,8 +164,12 @@ export class Grid {
     this.problem = error;
     this.element.removeAttribute("aria-busy");
     const again = h("button", { type: "button", onclick: () => this.reset().catch(() => {}) }, "Try again");
-    fill(this.note, h("p", { class: "bad" }, icon("warning"), ` ${format.sentence(error)}`), error.hint && h("p", {}, format.sentence({ what: error.hint })),
-      h("p", { class: "actions" }, action === undefined ? again : action));
+    fill(
+      this.note,
+      h("p", { class: "bad" }, icon("warning"), ` ${format.sentence(error)}`),
+      error.hint && h("p", {}, format.sentence({ what: error.hint })),
+      h("p", { class: "actions" }, action === undefined ? again : action),
+    );
     this.note.hidden = false;
     this.options.active?.(null);
   }
@@ -168,9 +202,13 @@ export class Grid {
     return this.total * this.height > TALLEST ? (this.total * this.height - room) / (TALLEST - room) : 1;
   }
 
-  first() { return Math.floor((this.view.scrollTop * this.ratio) / this.height); }
+  first() {
+    return Math.floor((this.view.scrollTop * this.ratio) / this.height);
+  }
 
-  shows() { return Math.max(1, Math.floor(this.view.clientHeight / this.height)); }
+  shows() {
+    return Math.max(1, Math.floor(this.view.clientHeight / this.height));
+  }
 
   paint() {
     this.spacer.style.height = `${Math.min(this.total * this.height, TALLEST)}px`;
@@ -180,8 +218,10 @@ export class Grid {
     this.body.style.transform = `translateY(${this.view.scrollTop * (1 - this.ratio) + first * this.height}px)`;
     this.elements(first, last - first);
     for (let k = first; k < last; k += 1) this.draw(this.pool[k - first], k);
-    if (this.total) this.pages.look(first, last - 1, (error) => error.name !== "AbortError" && this.options.failed?.(error));
-    if (this.total && this.at >= first && this.at < last) this.element.setAttribute("aria-activedescendant", `${this.id}-${this.at}`);
+    if (this.total)
+      this.pages.look(first, last - 1, (error) => error.name !== "AbortError" && this.options.failed?.(error));
+    if (this.total && this.at >= first && this.at < last)
+      this.element.setAttribute("aria-activedescendant", `${this.id}-${this.at}`);
     else this.element.removeAttribute("aria-activedescendant");
   }
 
@@ -200,7 +240,9 @@ export class Grid {
     while (this.pool.length > count) this.pool.pop().remove();
   }
 
-  row(index) { return this.pages.row(index); }
+  row(index) {
+    return this.pages.row(index);
+  }
 
   draw(element, index) {
     const row = this.row(index);
@@ -219,19 +261,38 @@ export class Grid {
       return;
     }
     if (row === undefined) {
-      fill(element, h("div", { role: "gridcell", class: "cell pick" }), h("div", { role: "gridcell", class: "cell name" }, h("span", { class: "bone" }, "…")));
+      fill(
+        element,
+        h("div", { role: "gridcell", class: "cell pick" }),
+        h("div", { role: "gridcell", class: "cell name" }, h("span", { class: "bone" }, "…")),
+      );
       return;
     }
     const box = h("input", { type: "checkbox", tabindex: "-1", "aria-label": `Select ${row.name}`, checked: picked });
-    fill(element, h("div", { role: "gridcell", class: "cell pick", "aria-colindex": "1" }, box),
-      this.columns.map((column, k) => h("div", { role: "gridcell", class: `cell ${column.class ?? column.id}`, "aria-colindex": String(k + 2) }, column.cell(row))));
+    fill(
+      element,
+      h("div", { role: "gridcell", class: "cell pick", "aria-colindex": "1" }, box),
+      this.columns.map((column, k) =>
+        h(
+          "div",
+          { role: "gridcell", class: `cell ${column.class ?? column.id}`, "aria-colindex": String(k + 2) },
+          column.cell(row),
+        ),
+      ),
+    );
   }
 
-  name(row) { return row.place ?? row.key; }
+  name(row) {
+    return row.place ?? row.key;
+  }
 
-  rowOf(target) { return target.closest(".row")?.row; }
+  rowOf(target) {
+    return target.closest(".row")?.row;
+  }
 
-  indexOf(target) { return Number(target.closest(".row").id.split("-")[1]); }
+  indexOf(target) {
+    return Number(target.closest(".row").id.split("-")[1]);
+  }
 
   click(event) {
     const row = this.rowOf(event.target);
@@ -311,8 +372,10 @@ export class Grid {
     const known = this.row(this.at);
     if (known) this.options.active?.(known);
     else {
-      this.pages.block(Math.floor(this.at / BLOCK)).then(() => this.options.active?.(this.row(this.at) ?? null),
-        (error) => error.name !== "AbortError" && this.options.failed?.(error));
+      this.pages.block(Math.floor(this.at / BLOCK)).then(
+        () => this.options.active?.(this.row(this.at) ?? null),
+        (error) => error.name !== "AbortError" && this.options.failed?.(error),
+      );
     }
   }
 

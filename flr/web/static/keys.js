@@ -18,9 +18,17 @@ export class Keys {
 
   press(event) {
     const { grid } = this;
-    if (event.altKey || event.metaKey || (event.target !== grid.element && event.target.closest("button, input"))) return;
+    if (event.altKey || event.metaKey || (event.target !== grid.element && event.target.closest("button, input")))
+      return;
     const page = grid.shows() - 1;
-    const to = { ArrowDown: grid.at + 1, ArrowUp: grid.at - 1, PageDown: grid.at + page, PageUp: grid.at - page, Home: 0, End: grid.total - 1 }[event.key];
+    const to = {
+      ArrowDown: grid.at + 1,
+      ArrowUp: grid.at - 1,
+      PageDown: grid.at + page,
+      PageUp: grid.at - page,
+      Home: 0,
+      End: grid.total - 1,
+    }[event.key];
     if (to !== undefined) {
       event.preventDefault();
       this.word = "";
@@ -31,7 +39,8 @@ export class Keys {
       event.preventDefault();
       this.word = "";
       const open = event.ctrlKey && grid.options.locate ? grid.options.locate : grid.options.open;
-      Promise.resolve(this.jumping).then(() => { // what was typed before leads there first
+      Promise.resolve(this.jumping).then(() => {
+        // what was typed before leads there first
         const row = grid.row(grid.at);
         if (row) open(row);
       });
@@ -54,11 +63,13 @@ export class Keys {
     }
   }
 
-  /** Letters that follow each other quickly are the beginning of a name; the same one again and again goes through all that begin so. */
+  /** Letters that follow each other quickly are the beginning of a name; the same one again goes to the next that begins so. */
   async type(letter) {
     const { grid } = this;
     clearTimeout(this.typing);
-    this.typing = setTimeout(() => { this.word = ""; }, TYPING);
+    this.typing = setTimeout(() => {
+      this.word = "";
+    }, TYPING);
     const again = this.word === letter;
     this.word = again ? letter : this.word + letter;
     const wanted = (this.wanted = {});

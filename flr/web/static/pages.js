@@ -6,6 +6,10 @@ export const BLOCK = 200; // rows
 const KEPT = 100; // blocks
 const SOON = 70; // ms that a place is looked at before its rows are asked for: who drags a scroll bar only passes by
 
+/**
+ * What is known of a block: its rows, which may be `stale`; or those that are `coming`, for somebody who may only be `passing`.
+ * @typedef {{rows?: object[], stale?: boolean, coming?: Promise<object[]>, controller?: AbortController, passing?: boolean}} Block
+ */
 export class Pages {
   /**
    * @param {(offset: number, count: number, signal: AbortSignal) => Promise<{rows: object[], matched: number}>} load
@@ -16,7 +20,7 @@ export class Pages {
     this.came = came;
     this.first = 0; // of the rows that are seen, and when that was another one
     this.moved = 0;
-    /** @type {Map<number, {rows?: object[], stale?: boolean, coming?: Promise<object[]>, controller?: AbortController, passing?: boolean}>} */
+    /** @type {Map<number, Block>} */
     this.blocks = new Map();
   }
 
@@ -36,7 +40,9 @@ export class Pages {
     }
   }
 
-  row(index) { return this.blocks.get(Math.floor(index / BLOCK))?.rows?.[index % BLOCK]; }
+  row(index) {
+    return this.blocks.get(Math.floor(index / BLOCK))?.rows?.[index % BLOCK];
+  }
 
   /** The rows of a block, fetched if need be. AbortError when the list became another one meanwhile. */
   block(number, passing = false) {
@@ -48,16 +54,18 @@ export class Pages {
     }
     const controller = new AbortController();
     const block = { ...known, controller, passing };
-    block.coming = this.load(number * BLOCK, BLOCK, controller.signal).then((page) => {
-      controller.signal.throwIfAborted();
-      this.blocks.delete(number); // the newest are the last ones in the map
-      this.blocks.set(number, { rows: page.rows });
-      this.came(page.matched);
-      return page.rows;
-    }).catch((error) => {
-      if (this.blocks.get(number) === block) this.blocks.delete(number);
-      throw controller.signal.aborted ? new DOMException("", "AbortError") : error;
-    });
+    block.coming = this.load(number * BLOCK, BLOCK, controller.signal)
+      .then((page) => {
+        controller.signal.throwIfAborted();
+        this.blocks.delete(number); // the newest are the last ones in the map
+        this.blocks.set(number, { rows: page.rows });
+        this.came(page.matched);
+        return page.rows;
+      })
+      .catch((error) => {
+        if (this.blocks.get(number) === block) this.blocks.delete(number);
+        throw controller.signal.aborted ? new DOMException("", "AbortError") : error;
+      });
     this.blocks.set(number, block);
     return block.coming;
   }
@@ -81,8 +89,10 @@ export class Pages {
     this.first = first;
     if (![...Array(high - low + 1).keys()].some((k) => !this.fresh(low + k))) return;
     const ask = () => {
-      for (const [number, block] of this.blocks) if (block.coming && block.passing && (number < low - 1 || number > high + 1)) this.drop(number, block);
-      for (let number = low; number <= high; number += 1) if (!this.fresh(number)) this.block(number, true).catch(failed);
+      for (const [number, block] of this.blocks)
+        if (block.coming && block.passing && (number < low - 1 || number > high + 1)) this.drop(number, block);
+      for (let number = low; number <= high; number += 1)
+        if (!this.fresh(number)) this.block(number, true).catch(failed);
       for (const number of this.blocks.keys()) {
         if (this.blocks.size <= KEPT) break;
         if (number < low - 1 || number > high + 1) this.drop(number, this.blocks.get(number));

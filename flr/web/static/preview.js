@@ -40,25 +40,42 @@ export class Preview {
     this.picture = URL.createObjectURL(data);
     const head = this.head(place, row, fresh, "A picture", "Its bytes", BYTES);
     const image = h("img", { src: this.picture, alt: `The picture ${row.name}` });
-    image.addEventListener("load", () => head.firstChild.replaceChildren(`A picture, ${image.naturalWidth} × ${image.naturalHeight} points`));
-    image.addEventListener("error", () => fill(this.sheet, head, h("p", { class: "bad" }, "The picture is damaged: the browser cannot show it.")));
+    image.addEventListener("load", () =>
+      head.firstChild.replaceChildren(`A picture, ${image.naturalWidth} × ${image.naturalHeight} points`),
+    );
+    image.addEventListener("error", () =>
+      fill(this.sheet, head, h("p", { class: "bad" }, "The picture is damaged: the browser cannot show it.")),
+    );
     fill(this.sheet, head, image);
   }
 
   /** What is shown, and the other way to see it. */
   head(place, row, fresh, text, other, encoding) {
-    const again = () => this.show(place, row, fresh, encoding).catch((error) => fill(this.sheet, h("p", { class: "bad" }, format.sentence(error))));
-    return h("p", { class: "sub line" }, h("span", {}, text), other && h("button", { type: "button", class: "small", onclick: again }, other));
+    const again = () =>
+      this.show(place, row, fresh, encoding).catch((error) =>
+        fill(this.sheet, h("p", { class: "bad" }, format.sentence(error))),
+      );
+    return h(
+      "p",
+      { class: "sub line" },
+      h("span", {}, text),
+      other && h("button", { type: "button", class: "small", onclick: again }, other),
+    );
   }
 
   content(place, row, found, fresh) {
     const text = found.kind === "text";
     const label = text ? "The file as text" : "The file as bytes";
-    const area = h("pre", { class: text ? "text-view" : "hex-view", tabindex: "0", role: "region", "aria-label": label });
+    const area = h("pre", {
+      class: text ? "text-view" : "hex-view",
+      tabindex: "0",
+      role: "region",
+      "aria-label": label,
+    });
     const state = h("p", { class: "sub", role: "status" });
     let offset = 0;
     const add = (part) => {
-      area.append(text ? part.text ?? "" : hex(part.base64 ?? "", offset));
+      area.append(text ? (part.text ?? "") : hex(part.base64 ?? "", offset));
       offset = part.offset + part.length;
       state.textContent = offset < part.size ? `${format.size(offset)} of ${format.size(part.size)}` : "";
       more.hidden = offset >= part.size || !part.length;
@@ -68,12 +85,18 @@ export class Preview {
       try {
         const part = await get("/api/preview", { ...place, offset, encoding: text ? found.encoding : BYTES });
         if (fresh()) add(part);
-      } catch (error) { state.textContent = format.sentence(error); } finally { more.disabled = false; }
+      } catch (error) {
+        state.textContent = format.sentence(error);
+      } finally {
+        more.disabled = false;
+      }
       if (more.hidden) area.focus();
     };
     const more = h("button", { type: "button", onclick: ask }, "Show more");
     add(found);
-    const head = text ? this.head(place, row, fresh, `Text, ${found.encoding}`, "As bytes", BYTES) : this.head(place, row, fresh, "Bytes", "As text", "latin-1");
+    const head = text
+      ? this.head(place, row, fresh, `Text, ${found.encoding}`, "As bytes", BYTES)
+      : this.head(place, row, fresh, "Bytes", "As text", "latin-1");
     fill(this.sheet, head, area, h("p", { class: "line" }, more, state));
   }
 }
@@ -84,7 +107,10 @@ function hex(base64, start) {
   const lines = [];
   for (let at = 0; at < bytes.length; at += 16) {
     const part = [...bytes.subarray(at, at + 16)];
-    const figures = part.map((byte) => byte.toString(16).padStart(2, "0")).join(" ").padEnd(47);
+    const figures = part
+      .map((byte) => byte.toString(16).padStart(2, "0"))
+      .join(" ")
+      .padEnd(47);
     const letters = part.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("");
     lines.push(`${(start + at).toString(16).padStart(8, "0")}  ${figures}  ${letters}\n`);
   }

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where somebody is, as the part of the address behind "#": #/POINT/VOLUME/path, or #list, #log. A path is coded as the server codes it.
+// Where somebody is, as the part of the address behind "#": #/POINT/VOLUME/path, or #list, #log. A path is coded as by the server.
 
 /** {view: "files", point, volume, path} or {view: "list" | "log"}; null when it says nothing. */
 export function read() {
   const hash = location.hash;
   if (hash === "#list" || hash === "#log") return { view: hash.slice(1) };
   const found = /^#\/([^/]+)\/([^/]+)(\/.*)?$/.exec(hash);
-  return found ? { view: "files", point: decodeURIComponent(found[1]), volume: decodeURIComponent(found[2]), path: found[3] || "/" } : null;
+  return found
+    ? {
+        view: "files",
+        point: decodeURIComponent(found[1]),
+        volume: decodeURIComponent(found[2]),
+        path: found[3] || "/",
+      }
+    : null;
 }
 
 export function write(place) {
@@ -27,15 +34,34 @@ export const parent = (path) => path.replace(/\/[^/]*$/, "") || "/";
 
 /** What a coded path looks like to a person who may edit it: text where it is text, the rest stays coded. */
 export function shown(path) {
-  return path.split("/").map((part) => {
-    try { return decodeURIComponent(part).replace(/[%/\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]|^\s|\s$/g, (c) => encodeURIComponent(c)); } catch { return part; }
-  }).join("/");
+  return path
+    .split("/")
+    .map((part) => {
+      try {
+        return decodeURIComponent(part).replace(
+          /[%/\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]|^\s|\s$/g,
+          (c) => encodeURIComponent(c),
+        );
+      } catch {
+        return part;
+      }
+    })
+    .join("/");
 }
 
 /** The other way: what was typed, coded. A percent sign that codes something stays. */
 export function typed(text) {
   const clean = `/${text.trim()}`.replace(/\/{2,}/g, "/").replace(/(.)\/$/, "$1");
-  return clean.split("/").map((part) => part.replace(/%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~%-]/gu, (c) => {
-    try { return encodeURIComponent(c).replace(/[!'()*]/g, (d) => `%${d.charCodeAt(0).toString(16).toUpperCase()}`); } catch { return "%3F"; }
-  })).join("/");
+  return clean
+    .split("/")
+    .map((part) =>
+      part.replace(/%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~%-]/gu, (c) => {
+        try {
+          return encodeURIComponent(c).replace(/[!'()*]/g, (d) => `%${d.charCodeAt(0).toString(16).toUpperCase()}`);
+        } catch {
+          return "%3F";
+        }
+      }),
+    )
+    .join("/");
 }

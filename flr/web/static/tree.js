@@ -18,23 +18,68 @@ export class Tree {
 
   show(point, volumes) {
     this.point = point;
-    fill(this.element, volumes.filter((volume) => volume.opens).map((volume) => this.volume(volume)));
+    fill(
+      this.element,
+      volumes.filter((volume) => volume.opens).map((volume) => this.volume(volume)),
+    );
     this.element.querySelector("[role=treeitem]")?.setAttribute("tabindex", "0");
   }
 
   volume(volume) {
-    const used = volume.used === null ? format.size(volume.size) : `${format.size(volume.used)} of ${format.size(volume.size)}`;
-    const journal = volume.journal && volume.journal !== "clean" && !volume.warnings.some((text) => text.includes(volume.journal)) ? `journal ${volume.journal}` : "";
+    const used =
+      volume.used === null ? format.size(volume.size) : `${format.size(volume.used)} of ${format.size(volume.size)}`;
+    const journal =
+      volume.journal && volume.journal !== "clean" && !volume.warnings.some((text) => text.includes(volume.journal))
+        ? `journal ${volume.journal}`
+        : "";
     const where = [volume.mounted, volume.holds.replace(/ file system$/, ""), used].filter(Boolean).join(" · ");
-    return this.item({ volume: volume.id, path: "/", level: 1, label: [icon("disk"), h("span", { class: "what" }, h("bdi", { class: "text" }, volume.label || volume.id), h("span", { class: "sub", title: where }, where), journal && h("span", { class: "sub" }, journal))] });
+    return this.item({
+      volume: volume.id,
+      path: "/",
+      level: 1,
+      label: [
+        icon("disk"),
+        h(
+          "span",
+          { class: "what" },
+          h("bdi", { class: "text" }, volume.label || volume.id),
+          h("span", { class: "sub", title: where }, where),
+          journal && h("span", { class: "sub" }, journal),
+        ),
+      ],
+    });
   }
 
   item({ volume, path, level, label }) {
     const group = h("ul", { role: "group", hidden: true });
-    const twist = h("span", { class: "twist", onclick: (event) => { event.stopPropagation(); this.toggle(item); } }, icon("chevron"));
+    const twist = h(
+      "span",
+      {
+        class: "twist",
+        onclick: (event) => {
+          event.stopPropagation();
+          this.toggle(item);
+        },
+      },
+      icon("chevron"),
+    );
     const line = h("div", { class: "line", style: { "--level": level - 1 } }, twist, label);
-    const item = h("li", { role: "treeitem", tabindex: "-1", "aria-expanded": "false", "aria-level": String(level), "aria-selected": "false" }, line, group);
-    line.addEventListener("click", () => { this.focus(item); this.options.open(volume, path); });
+    const item = h(
+      "li",
+      {
+        role: "treeitem",
+        tabindex: "-1",
+        "aria-expanded": "false",
+        "aria-level": String(level),
+        "aria-selected": "false",
+      },
+      line,
+      group,
+    );
+    line.addEventListener("click", () => {
+      this.focus(item);
+      this.options.open(volume, path);
+    });
     Object.assign(item, { volume, path, level, group });
     return item;
   }
@@ -52,9 +97,13 @@ export class Tree {
       const asked = { point: this.point, volume: item.volume, path: item.path, count: MOST };
       const page = await get("/api/list", asked, { background: true });
       const folders = page.rows.filter((row) => row.kind === "folder");
-      fill(item.group, folders.map((row) => this.child(item, row.key, row.name)));
+      fill(
+        item.group,
+        folders.map((row) => this.child(item, row.key, row.name)),
+      );
       if (folders.length === MOST) item.group.append(h("li", { class: "sub more", role: "none" }, "more in the list"));
-      if (!page.complete) item.loading = null; // one that is being read still is asked for again when it is opened again
+      if (!page.complete)
+        item.loading = null; // one that is being read still is asked for again when it is opened again
       else if (!folders.length) item.removeAttribute("aria-expanded");
     } catch (error) {
       item.loading = null;
@@ -63,7 +112,12 @@ export class Tree {
   }
 
   child(item, key, name) {
-    return this.item({ volume: item.volume, path: join(item.path, key), level: item.level + 1, label: [icon("folder"), h("bdi", { class: "text", title: name }, name)] });
+    return this.item({
+      volume: item.volume,
+      path: join(item.path, key),
+      level: item.level + 1,
+      label: [icon("folder"), h("bdi", { class: "text", title: name }, name)],
+    });
   }
 
   /** Marks where somebody is, and opens the way there; a folder of so many that it is not among those shown is added. */
@@ -76,7 +130,9 @@ export class Tree {
       await this.toggle(item, true);
       if (wanted !== this.wanted) return;
       const next = [...item.group.children].find((one) => one.path === join(item.path, part));
-      item = next ?? item.group.insertBefore(this.child(item, part, shown(part)), item.group.querySelector(":scope > .more"));
+      item =
+        next ??
+        item.group.insertBefore(this.child(item, part, shown(part)), item.group.querySelector(":scope > .more"));
     }
     this.element.querySelectorAll("[aria-selected=true]").forEach((one) => one.setAttribute("aria-selected", "false"));
     item.setAttribute("aria-selected", "true");
@@ -89,12 +145,17 @@ export class Tree {
     item.setAttribute("tabindex", "0");
   }
 
-  focus(item) { this.roving(item); item.focus({ preventScroll: true }); }
+  focus(item) {
+    this.roving(item);
+    item.focus({ preventScroll: true });
+  }
 
   key(event) {
     const item = event.target.closest("[role=treeitem]");
     if (!item || event.altKey || event.ctrlKey || event.metaKey) return;
-    const seen = [...this.element.querySelectorAll("[role=treeitem]")].filter((one) => !one.parentElement.closest("[hidden]"));
+    const seen = [...this.element.querySelectorAll("[role=treeitem]")].filter(
+      (one) => !one.parentElement.closest("[hidden]"),
+    );
     const at = seen.indexOf(item);
     const open = item.getAttribute("aria-expanded") === "true";
     let next;
@@ -102,12 +163,19 @@ export class Tree {
     else if (event.key === "ArrowUp") next = seen[at - 1];
     else if (event.key === "Home") next = seen[0];
     else if (event.key === "End") next = seen.at(-1);
-    else if (event.key === "ArrowRight") { if (!open && item.hasAttribute("aria-expanded")) this.toggle(item, true); else next = item.group.querySelector("[role=treeitem]"); }
-    else if (event.key === "ArrowLeft") { if (open) this.toggle(item, false); else next = item.parentElement.closest("[role=treeitem]"); }
-    else if (event.key === "Enter" || event.key === " ") this.options.open(item.volume, item.path);
+    else if (event.key === "ArrowRight") {
+      if (!open && item.hasAttribute("aria-expanded")) this.toggle(item, true);
+      else next = item.group.querySelector("[role=treeitem]");
+    } else if (event.key === "ArrowLeft") {
+      if (open) this.toggle(item, false);
+      else next = item.parentElement.closest("[role=treeitem]");
+    } else if (event.key === "Enter" || event.key === " ") this.options.open(item.volume, item.path);
     else return;
     event.preventDefault();
     event.stopPropagation();
-    if (next) { this.focus(next); next.scrollIntoView({ block: "nearest" }); }
+    if (next) {
+      this.focus(next);
+      next.scrollIntoView({ block: "nearest" });
+    }
   }
 }
