@@ -32,7 +32,16 @@ export class Basket {
         {
           id: "name",
           label: "Name",
-          cell: (row) => cells.name(row, h("span", { class: "sub under" }, h("bdi", {}, where(row)))),
+          cell: (row) =>
+            cells.name(
+              row,
+              h(
+                "span",
+                { class: "sub under" },
+                row.kind === "file" && `${format.size(row.size)} · `,
+                h("bdi", {}, where(row)),
+              ),
+            ),
         },
         { id: "where", label: "Folder", cell: (row) => h("bdi", { class: "text", title: where(row) }, where(row)) },
         { id: "size", label: "Size", cell: cells.size },

@@ -100,7 +100,9 @@ export class Files {
   /** Goes to where an entry stands, and marks it. */
   reveal({ point, volume, path }) {
     this.wanted = path.slice(path.lastIndexOf("/") + 1);
-    this.options.go({ view: "files", point, volume, path: route.parent(path) });
+    const place = { view: "files", point, volume, path: route.parent(path) };
+    if (route.write(place) === location.hash) this.mark().catch((error) => this.failed(error));
+    else this.options.go(place);
   }
 
   /** What an address says. `again`: also what is known. What goes wrong stands in the grid. */

@@ -6,14 +6,13 @@ export function read() {
   const hash = location.hash;
   if (hash === "#list" || hash === "#log") return { view: hash.slice(1) };
   const found = /^#\/([^/]+)\/([^/]+)(\/.*)?$/.exec(hash);
-  return found
-    ? {
-        view: "files",
-        point: decodeURIComponent(found[1]),
-        volume: decodeURIComponent(found[2]),
-        path: found[3] || "/",
-      }
-    : null;
+  if (!found) return null;
+  try {
+    const [point, volume] = [decodeURIComponent(found[1]), decodeURIComponent(found[2])];
+    return { view: "files", point, volume, path: found[3] || "/" };
+  } catch {
+    return null; // somebody cut it where it must not be cut
+  }
 }
 
 export function write(place) {

@@ -224,6 +224,14 @@ def test_results_are_sorted_and_lead_to_where_they_stand(served: Serving, open_p
     expect(page.locator(".crumbs [aria-current]")).to_have_text("Reports")
     expect(page.locator(".files .row.active")).to_contain_text("Minutes.docx")
     expect(page.locator(".files .grid")).to_be_focused()
+    press("Home")
+    press("/")
+    press("Escape")  # from the field to the results
+    press("Control+Enter")  # to the folder that is open already
+    expect(page.locator(".files .row.active")).to_contain_text("Minutes.docx")
+    page.goto(f"{served.url}/#/%/0/home")  # an address that was cut in the middle
+    page.reload()
+    expect(page.locator(".crumbs [aria-current]")).to_have_text("root")
 
 
 def test_a_search_is_shown_while_it_goes_on_and_can_be_stopped(served: Serving, open_page: Open) -> None:
