@@ -5,6 +5,7 @@ import { blob, get } from "./api.js";
 import { fill, h } from "./dom.js";
 import * as format from "./format.js";
 
+const NARROW = 500; // pixels that have no room for sixteen bytes a row
 const BYTES = "bytes"; // in the place of an encoding: no text is wanted
 
 export class Preview {
@@ -73,9 +74,10 @@ export class Preview {
       "aria-label": label,
     });
     const state = h("p", { class: "sub", role: "status" });
+    const wide = this.sheet.clientWidth < NARROW ? 8 : 16;
     let offset = 0;
     const add = (part) => {
-      area.append(text ? (part.text ?? "") : hex(part.base64 ?? "", offset));
+      area.append(text ? (part.text ?? "") : hex(part.base64 ?? "", offset, wide));
       offset = part.offset + part.length;
       state.textContent = offset < part.size ? `${format.size(offset)} of ${format.size(part.size)}` : "";
       more.hidden = offset >= part.size || !part.length;
@@ -101,16 +103,16 @@ export class Preview {
   }
 }
 
-/** Rows of sixteen bytes: where they stand, what they are, and what of them is a letter. */
-function hex(base64, start) {
+/** Rows of `wide` bytes: where they stand, what they are, and what of them is a letter. */
+function hex(base64, start, wide) {
   const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
   const lines = [];
-  for (let at = 0; at < bytes.length; at += 16) {
-    const part = [...bytes.subarray(at, at + 16)];
+  for (let at = 0; at < bytes.length; at += wide) {
+    const part = [...bytes.subarray(at, at + wide)];
     const figures = part
       .map((byte) => byte.toString(16).padStart(2, "0"))
       .join(" ")
-      .padEnd(47);
+      .padEnd(3 * wide - 1);
     const letters = part.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("");
     lines.push(`${(start + at).toString(16).padStart(8, "0")}  ${figures}  ${letters}\n`);
   }
