@@ -27,7 +27,7 @@ LOCKED := $(PIP_INSTALL) --require-hashes --no-build-isolation
 EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
 # What guests' disks are made with, for the tests of file-level recovery. The rare ones are not in every distribution.
-GUESTS := acl attr btrfs-progs cryptsetup-bin dosfstools exfatprogs f2fs-tools fdisk fuse3 gdisk lvm2 mdadm mtools ntfs-3g \
+GUESTS := acl attr btrfs-progs cryptsetup-bin dosfstools exfatprogs f2fs-tools fdisk fuse3 gdisk kmod lvm2 mdadm mtools ntfs-3g \
 	squashfs-tools tar thin-provisioning-tools xfsprogs
 RARE := chromium exfat-fuse user-mode-linux wimtools
 
@@ -82,8 +82,9 @@ demo: $(VENV)/.runtime
 	$(BIN)/data-mover demo
 
 .PHONY: test test-all bench soak
+# Two processes, each test file in one of them: many tests wait for another process, and one file's fixtures are made once.
 test: setup
-	$(PYTEST) -m "$(QUICK)" $(PYTEST_ARGS)
+	$(PYTEST) -n 2 --dist loadfile -m "$(QUICK)" $(PYTEST_ARGS)
 
 test-all: setup
 	$(PYTEST) -m "not soak and not bench" $(PYTEST_ARGS)

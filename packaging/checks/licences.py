@@ -100,7 +100,8 @@ def declared(metadata: importlib.metadata.PackageMetadata) -> tuple[str, str]:
     if expression:
         return expression, expression
     prefix = "License :: OSI Approved :: "
-    names = [line.removeprefix(prefix) for line in metadata.get_all("Classifier", []) if line.startswith("License ::")]
+    lines = [line for line in metadata.get_all("Classifier", []) if line.startswith("License ::")]
+    names = [line.removeprefix(prefix) for line in lines if line != prefix.removesuffix(" :: ")]  # which names none
     if names:
         # Several classifiers may mean "and" or "or"; "and" is the strict reading.
         known = [CLASSIFIERS.get(name, "") for name in names]

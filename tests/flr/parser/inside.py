@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from flr.parser import sandbox
 
-PATH = sys.argv[1]
+PATH = sys.argv[1] if __name__ == "__main__" else ""
 PARENT = os.getppid()
 libc = ctypes.CDLL(None, use_errno=True)
 sockets: list[socket.socket] = []
