@@ -499,7 +499,7 @@ class Recovered(_Event, frozen=True, kw_only=True, tag="recovered"):
     person's browser's; `size` in bytes; `sha256` of what was handed out whole."""
 
     what: str
-    result: Literal["ok", "failed", "refused", "cut"]
+    result: Literal["ok", "warning", "skipped", "failed", "refused", "cut"]
     address: str = ""
     agent: Text = ""
     point: str = ""

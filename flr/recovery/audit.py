@@ -22,8 +22,8 @@ KEPT = 10_000
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`what` is the action's word; `result` ok, failed, refused or cut. `address` and `agent` are the browser's. `path` is the
-    form that may be shown; `size` in bytes, `sha256` of content that was handed out whole."""
+    """`what` is the action's word; `result` ok, warning, skipped, failed, refused or cut. `address` and `agent` are the
+    browser's. `path` is the form that may be shown; `size` in bytes, `sha256` of content that was handed out whole."""
 
     time: str
     what: str

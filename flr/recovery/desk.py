@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that one session has: its points, folders that were looked at, searches, the basket, transfers, its life and its log.
+"""Everything that one session has: its points, folders that were looked at, searches, the basket, transfers, restores, its life
+and its log.
 
 What a web page or a test works with. Not here: HTTP, and who may come in.
 """
@@ -21,6 +22,9 @@ from flr.recovery.index import Searches
 from flr.recovery.life import Life
 from flr.recovery.points import Points
 from flr.recovery.recovery import Recovery
+from flr.restore.preview import Preview
+from flr.restore.restoration import Restorations
+from flr.restore.target import Target
 from mover.clock import SYSTEM, Clock
 
 FOLDERS_KEPT, ENTRIES_KEPT = 16, 2_000_000
@@ -30,9 +34,19 @@ FIRST_LOOK_SECONDS = 1.0
 
 
 class Desk:
-    """A context manager; the session's life is its maker's to watch."""
+    """A context manager; the session's life is its maker's to watch. `target`: the way to the original machine, closed with this;
+    None where nobody gave one."""
 
-    def __init__(self, points: Points, life: Life, audit: Audit, *, first: str = "", clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        points: Points,
+        life: Life,
+        audit: Audit,
+        *,
+        first: str = "",
+        clock: Clock = SYSTEM,
+        target: Target | None = None,
+    ) -> None:
         self.clock = clock
         self.life = life
         self.audit = audit
@@ -44,6 +58,12 @@ class Desk:
         self.basket = Basket(self.recovery)
         self.downloads = Downloads(self.recovery)
         self._stack.callback(self.downloads.close)
+        self.restores: Restorations | None = None
+        self.preview: Preview | None = None
+        if target is not None:
+            self.restores = Restorations(self.recovery, target, life, clock)
+            self._stack.callback(self.restores.close)
+        self._stack.callback(self.keep_preview, None)
         self._lock = threading.Lock()
         self._folders: OrderedDict[tuple[str, str, int], Folder] = OrderedDict()
 
@@ -58,6 +78,21 @@ class Desk:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+    def keep_preview(self, preview: Preview | None) -> None:
+        """Instead of the one before, which is given up."""
+        old, self.preview = self.preview, preview
+        if old is not None:
+            old.end()
+
+    def why_not_restored(self) -> str:
+        """Why files only go to the person's own computer."""
+        with self.recovery.using(self.first or self.recovery.all()[0].id) as opened:
+            if opened.guest().windows:
+                return (
+                    "a Windows machine cannot be written to from here yet: download the files, and copy them back there"
+                )
+        return "the session was started without a way to the original machine: download the files, and copy them back there"
 
     def folder(self, point: str, volume: str, path: bytes) -> Folder:
         """What stands at that path, as it was read before or is being read now. NodeNotFound, WrongKind."""

@@ -23,12 +23,14 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 class Guest(msgspec.Struct, frozen=True):
-    """Names by number; and by a volume's id where the guest had it mounted. `root` is the volume that told, "" for none."""
+    """Names by number; and by a volume's id where the guest had it mounted. `root` is the volume that told, "" for none; `windows`:
+    a volume looks like Windows' own."""
 
     root: str
     owners: dict[int, str]
     groups: dict[int, str]
     mounts: dict[str, str]
+    windows: bool = False
 
     @classmethod
     def of(cls, session: Session, volumes: Sequence[Entry]) -> Guest:
@@ -42,7 +44,14 @@ class Guest(msgspec.Struct, frozen=True):
                     _names(_read(session, entry.id, b"/etc/group") or b""),
                     _mounts(fstab, volumes, entry.id),
                 )
-        return cls("", {}, {}, {})
+        return cls("", {}, {}, {}, any(_is_windows(session, entry.id) for entry in volumes))
+
+
+def _is_windows(session: Session, volume: str) -> bool:
+    try:
+        return session.find(volume, b"/Windows/System32").is_directory
+    except RecoveryError:
+        return False
 
 
 def _read(session: Session, volume: str, path: bytes) -> bytes | None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flr.recovery.desk import Desk
-from flr.web import browse, download, plain, session
+from flr.web import browse, download, plain, restore, session
 from flr.web.access import Access
 from flr.web.certificate import Certificate
 from flr.web.guard import App, Guard
@@ -35,6 +35,7 @@ def application(desk: Desk, access: Access, certificate: Certificate) -> App:
         *session.ROUTES,
         *browse.ROUTES,
         *download.ROUTES,
+        *restore.ROUTES,
         *plain.ROUTES,
         Route("/", page),
         Route("/static/{name}", static),

@@ -14,6 +14,7 @@ from flr.recovery.audit import Audit, Record
 from flr.recovery.desk import Desk
 from flr.recovery.life import IDLE_SECONDS, LIMIT_SECONDS, Life
 from flr.recovery.points import Points
+from flr.restore.target import Target
 from flr.web.access import Access
 from flr.web.app import application
 from flr.web.certificate import make, own_names
@@ -28,7 +29,8 @@ CANCEL_SECONDS = 0.5
 class Browser:
     """A context manager: it listens, and what is looked into is open, from the beginning of the block on. `names`: under which
     people reach it beside what this machine calls itself; the first is the link's. `log`: a file for the record of who did what;
-    `tell` is called with each. TargetError for a port or a file that cannot be had; what opening the point raises."""
+    `target`: the way to the original machine, closed with this; `tell` is called with each. TargetError for a port or a file that
+    cannot be had; what opening the point raises."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Browser:
         idle: float = IDLE_SECONDS,
         limit: float = LIMIT_SECONDS,
         log: Path | None = None,
+        target: Target | None = None,
         tell: Callable[[Record], None] = lambda record: None,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -49,7 +52,7 @@ class Browser:
         with ExitStack() as stack:
             audit = Audit(clock, log, tell)
             stack.callback(audit.close)
-            self.desk = stack.enter_context(Desk(points, self.life, audit, first=first, clock=clock))
+            self.desk = stack.enter_context(Desk(points, self.life, audit, first=first, clock=clock, target=target))
             with self.desk.recovery.using(first):
                 pass  # what cannot be opened is said here and not to somebody's browser
             known = [*names, *([] if address in EVERYWHERE else [address]), *own_names()]

@@ -18,6 +18,7 @@ from flr.recovery.audit import Audit
 from flr.recovery.desk import Desk
 from flr.recovery.life import Life
 from flr.recovery.points import DiskPoints, Points
+from flr.restore.target import Target
 from flr.web.access import Access
 from flr.web.app import application
 from flr.web.certificate import Certificate, make
@@ -66,12 +67,18 @@ def disks(images: Sequence[Path]) -> DiskPoints:
 
 @contextmanager
 def serving(
-    points: Points, *, clock: Clock = SYSTEM, log: Path | None = None, first: str = "", **life: float
+    points: Points,
+    *,
+    clock: Clock = SYSTEM,
+    log: Path | None = None,
+    first: str = "",
+    target: Target | None = None,
+    **life: float,
 ) -> Iterator[Serving]:
     """Until the end of the block, or of the session; `life`: idle and limit in seconds."""
     lives = Life(clock, **life)
     audit = Audit(clock, log)
-    with Desk(points, lives, audit, first=first, clock=clock) as desk:
+    with Desk(points, lives, audit, first=first, clock=clock, target=target) as desk:
         certificate = make(NAMES, datetime.fromtimestamp(clock.wall(), UTC))
         access = Access(clock)
         server = Server(application(desk, access, certificate), certificate, "127.0.0.1", 0)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endpoints that write to the original machine: whether it can be written to, what a restore would meet, restores and how far
+they are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route
+
+from flr.printable import shown
+from flr.recovery.basket import Item
+from flr.restore.preview import Preview
+from flr.restore.restoration import Restoration, Restorations, Wish, document
+from flr.restore.steps import Entry
+from flr.restore.target import Rule, Status
+from flr.web.requests import Signed, answer, endpoint, query
+from flr.web.wire import error_document
+from mover.errors import UsageError
+
+PREVIEW_SECONDS = 0.3
+RESULTS = {"done": "ok", "warning": "warning", "skipped": "skipped", "failed": "failed"}
+
+
+class Where(msgspec.Struct):
+    """Of the restore list's items with these ids, or of all of it. `folder`: of the machine; empty for where they were."""
+
+    ids: list[int] = []
+    folder: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+
+
+class Begin(Where):
+    rule: Rule = "keep"
+    privileges: bool = False
+
+
+class Which(msgspec.Struct):
+    id: str
+
+
+def _restores(signed: Signed) -> Restorations:
+    made = signed.desk.restores
+    if made is None:
+        raise UsageError("this session only hands out files", "", signed.desk.why_not_restored())
+    return made
+
+
+def _items(signed: Signed, ids: list[int]) -> list[Item]:
+    wanted = set(ids)
+    return [item for item in signed.desk.basket.all() if not wanted or item.id in wanted]
+
+
+def target(signed: Signed) -> Response:
+    made = signed.desk.restores
+    if made is None:
+        return answer({"offered": False, "why": signed.desk.why_not_restored()})
+    return answer({"offered": True, "way": made.target.name, "state": made.target.state()})
+
+
+def preview(signed: Signed, body: Where) -> Response:
+    """Begins to look; what an earlier one looked for is given up."""
+    restores = _restores(signed)
+    made = Preview(
+        signed.desk.recovery, restores.target, _items(signed, body.ids), _folder(body.folder), signed.desk.life
+    )
+    signed.desk.keep_preview(made)
+    made.over.wait(PREVIEW_SECONDS)
+    return _previewed(made)
+
+
+def looked(signed: Signed) -> Response:
+    made = signed.desk.preview
+    if made is None:
+        raise UsageError("nothing is being looked for", "", "reload the page")
+    made.over.wait(PREVIEW_SECONDS)
+    return _previewed(made)
+
+
+def _previewed(made: Preview) -> Response:
+    told = made.document()
+    return answer({**told, "error": error_document(made.error)["error"] if made.error is not None else None})
+
+
+def _folder(text: str) -> bytes:
+    return text.strip().encode("utf-8", "surrogatepass")
+
+
+def begin(signed: Signed, body: Begin) -> Response:
+    items = _items(signed, body.ids)
+    wish = Wish(tuple(items), body.rule, _folder(body.folder), body.privileges)
+    return _begun(signed, wish)
+
+
+def retry(signed: Signed, body: Which) -> Response:
+    old = _restores(signed).get(body.id)
+    return _begun(signed, old.retry(), old)
+
+
+def _begun(signed: Signed, wish: Wish, old: Restoration | None = None) -> Response:
+    restores = _restores(signed)
+    signed.desk.keep_preview(None)
+
+    def told(entry: Entry, status: Status, digest: str) -> None:
+        if entry.kind == "folder" and status.state != "failed":
+            return
+        path = (
+            entry.target
+            if not status.name
+            else entry.target.rpartition(b"/")[0] + b"/" + status.name.encode("utf-8", "surrogateescape")
+        )
+        signed.note(
+            "restore", result=RESULTS[status.state], point=entry.item.point, volume=entry.item.volume, path=shown(path),
+            size=entry.found.size if entry.kind == "file" else None, sha256=digest, text=status.text,
+        )  # fmt: skip
+
+    made = restores.start(wish, told, old.renamed if old is not None else None, over=lambda made: _over(signed, made))
+    where = f"into {shown(wish.folder)}" if wish.folder else "where it was"
+    signed.note(
+        "restore begins",
+        path=shown(wish.items[0].path),
+        text=f"{len(wish.items)} items, {where}, rule {wish.rule}, number {made.id}",
+    )
+    return answer(_told(made))
+
+
+def _over(signed: Signed, made: Restoration) -> None:
+    counts = document(made)["counts"]
+    words = ", ".join(f"{counts[word]} {word}" for word in counts)
+    result = (
+        "failed"
+        if made.error is not None
+        else "cut"
+        if made.state == "stopped"
+        else "warning"
+        if counts["failed"]
+        else "ok"
+    )
+    more = f": {made.error.what}" if made.error is not None else ""
+    signed.note("restore ends", result=result, text=f"number {made.id}: {words}{more}")
+
+
+def stop(signed: Signed, body: Which) -> Response:
+    made = _restores(signed).get(body.id)
+    made.stop.set()
+    signed.note("restore stop", text=f"number {made.id}")
+    return answer(_told(made))
+
+
+def restores(signed: Signed) -> Response:
+    made = signed.desk.restores
+    return answer({"restores": [_told(one) for one in made.all()] if made is not None else []})
+
+
+def problems(signed: Signed) -> Response:
+    """All that is remembered of what went wrong, as text."""
+    made = _restores(signed).get(query(signed.request, Which).id)
+    lines = "".join(f"{text}\n" for text in made.problems)
+    if made.problem_count > len(made.problems):
+        lines += f"and {made.problem_count - len(made.problems)} more\n"
+    headers = {"content-disposition": f'attachment; filename="restore-{made.id}.txt"'}
+    return Response(lines, media_type="application/octet-stream", headers=headers)
+
+
+def _told(made: Restoration) -> dict[str, Any]:
+    told = document(made)
+    return {**told, "error": error_document(made.error)["error"] if made.error is not None else None}
+
+
+ROUTES = [
+    Route("/api/restore", endpoint(target)),
+    Route("/api/restore/preview", endpoint(preview, Where), methods=["POST"]),
+    Route("/api/restore/looked", endpoint(looked)),
+    Route("/api/restore/begin", endpoint(begin, Begin), methods=["POST"]),
+    Route("/api/restore/retry", endpoint(retry, Which), methods=["POST"]),
+    Route("/api/restore/stop", endpoint(stop, Which), methods=["POST"]),
+    Route("/api/restores", endpoint(restores)),
+    Route("/api/restore/problems", endpoint(problems)),
+]
