@@ -17,7 +17,11 @@ from mover.errors import TargetError
 
 
 class Mailbox(Protocol):
-    """Safe for two threads: one that takes, one that does the rest. StoreError and its like when it cannot be reached."""
+    """Safe for two threads: one that takes, one that does the rest. StoreError and its like when it cannot be reached. `busy` and
+    `idle`: seconds between two looks for replies, when one is expected and when not."""
+
+    busy: float
+    idle: float
 
     def open(self) -> None:
         """Makes it, empty. What an earlier worker's session left in it is gone then."""
@@ -45,6 +49,7 @@ class FolderMailbox:
     """For the worker's own user, or root: the folder's mode says so."""
 
     PARTS = ("requests", "replies", "blobs")
+    busy, idle = 0.02, 0.2
 
     def __init__(self, root: Path) -> None:
         self._root = root

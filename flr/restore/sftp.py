@@ -116,7 +116,7 @@ class SftpTarget:
         with self._lock:
             connection, self._connection, self._client = self._connection, None, None
         if connection is not None:
-            self._loop.call_soon_threadsafe(connection.abort)
+            asyncio.run_coroutine_threadsafe(_ended(connection), self._loop)
 
     def ask(self, make: Callable[[asyncssh.SFTPClient], Coroutine[Any, Any, T]]) -> T:
         """An answer of the server's. OSError for what it refuses, TargetGone when the connection is."""
@@ -162,7 +162,10 @@ class SftpTarget:
             run.end()
 
     def close(self) -> None:
-        self._drop()
+        with self._lock:
+            connection, self._connection, self._client = self._connection, None, None
+        if connection is not None:
+            self._wait(_ended(connection))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -216,7 +219,7 @@ class _Files:
         attributes = asyncssh.SFTPAttrs(permissions=0o600)
 
         async def opened(client: asyncssh.SFTPClient) -> Any:
-            return await client.open(path, "xb", attributes, block_size=None)
+            return await client.open(path, "xb", attributes)
 
         return self._ask(opened)
 
@@ -281,6 +284,11 @@ _ERRORS = {
     sftp.FX_NO_SPACE_ON_FILESYSTEM: errno.ENOSPC, sftp.FX_QUOTA_EXCEEDED: errno.EDQUOT,
     sftp.FX_OP_UNSUPPORTED: errno.EOPNOTSUPP, sftp.FX_WRITE_PROTECT: errno.EROFS,
 }  # fmt: skip
+
+
+async def _ended(connection: asyncssh.SSHClientConnection) -> None:
+    connection.abort()
+    await connection.wait_closed()
 
 
 def _as_oserror(error: asyncssh.SFTPError) -> OSError:

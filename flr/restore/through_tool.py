@@ -31,8 +31,6 @@ AHEAD = 3
 LOOK_PATHS = 2000
 SILENCE_SECONDS = 90.0
 """Without a word from a tool after which it counts as gone; it speaks every 20 seconds at least, but while it writes a pack."""
-BUSY_SECONDS, WAIT_SECONDS = 0.3, 2.0
-"""Between two looks for replies."""
 TOOL = "restore-tool.py"
 LEAST_VERSION = 1
 
@@ -117,7 +115,7 @@ class ToolTarget:
                 self._silence()
                 busy = bool(self._asked)
             if not took:
-                self._clock.wait(self._closed, BUSY_SECONDS if busy else WAIT_SECONDS)
+                self._clock.wait(self._closed, self._mailbox.busy if busy else self._mailbox.idle)
 
     def _silence(self) -> None:
         if self._greeting is not None and self._clock.monotonic() - self._heard > SILENCE_SECONDS and self._asked:

@@ -33,8 +33,8 @@ LONGEST_NAME = 255
 PIECE = 1 << 20
 MOST_REPLY = 20 * 1024
 SERVICE_VERSION = "2020-10-02"
-BUSY_SECONDS, IDLE_SECONDS, BUSY_FOR = 0.4, 4.0, 60.0
-"""Between two looks for requests, soon after one and later; for how long it is soon."""
+BUSY_FOR = 60.0
+"""Seconds after a request for which the next one is expected soon."""
 HERE_SECONDS = 20.0
 """Between two words that it is there."""
 PATIENCE_SECONDS = 300.0
@@ -653,6 +653,8 @@ def opened(key, data):
 class AzureMailbox:
     """A container to read from, a queue of requests to take from, and one for replies, each by a URL with its SAS."""
 
+    BUSY, IDLE = 0.4, 4.0  # seconds between two looks for requests, when one is expected and when not
+
     def __init__(self, config):
         self._requests, self._replies, self._blobs = config["requests"], config["replies"], config["blobs"]
 
@@ -718,6 +720,8 @@ class AzureMailbox:
 
 class FolderMailbox:
     """The same in a folder: for a machine that has no Azure."""
+
+    BUSY, IDLE = 0.02, 0.5
 
     def __init__(self, config):
         self._root = config["folder"]
@@ -809,7 +813,7 @@ class Tool:
                 if now - told > HERE_SECONDS:
                     self._post({"is": "here"})
                     told = now
-                time.sleep(BUSY_SECONDS if now - heard < BUSY_FOR else IDLE_SECONDS)
+                time.sleep(self._mailbox.BUSY if now - heard < BUSY_FOR else self._mailbox.IDLE)
         finally:
             if self._run is not None:
                 self._run.tell = lambda *status: None
