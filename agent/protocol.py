@@ -206,11 +206,52 @@ class CancelPayload(Strict, frozen=True, kw_only=True):
     target: Identifier
 
 
+class ThroughTool(Strict, frozen=True, kw_only=True, tag_field="way", tag="tool"):
+    """Through the restore tool, which the appliance starts on the machine by the command line in `flr-ready`. `blobs` and
+    `queues`: the endpoints of a storage account that worker and machine reach. `sas`: an account's SAS that makes, fills and
+    deletes containers and queues there; without one the worker's identity does. `tool_sas`: what the tool gets, to read blobs,
+    take and add messages; without one the worker makes some for it of its identity, each for one thing."""
+
+    blobs: Name
+    queues: Name
+    sas: Secret | None = None
+    tool_sas: Secret | None = None
+
+    def __post_init__(self) -> None:
+        if any("?" in url or "#" in url for url in (self.blobs, self.queues)):
+            raise ValueError("an endpoint with a query: name a SAS in `sas`")
+        if self.sas is not None and self.tool_sas is None:
+            raise ValueError("of a SAS no narrower one can be made: name `tool_sas` too")
+
+
+class ThroughFolder(Strict, frozen=True, kw_only=True, tag_field="way", tag="folder"):
+    """Through the restore tool on the worker's own machine, or one that shares the folder `path` with it, which is made, emptied
+    and deleted."""
+
+    path: Path
+
+
+class OverSftp(Strict, frozen=True, kw_only=True, tag_field="way", tag="sftp"):
+    """To an SSH server whose public key is `host_key` ("ssh-ed25519 AAAA..."), by one of a password and a private key."""
+
+    host: HostName
+    port: Annotated[int, Meta(ge=1, le=65535)] = 22
+    user: Name
+    host_key: Name
+    password: Secret | None = None
+    key: Secret | None = None
+
+    def __post_init__(self) -> None:
+        if (self.password is None) == (self.key is None):
+            raise ValueError("an SSH user is known by one of `password` and `key`")
+
+
 class FlrStartPayload(Strict, frozen=True, kw_only=True):
     """A recovery browser over restore point `point` of `repository`, or over `disks` as they are: the URLs of a cloud-native
     snapshot's disks, each with its SAS. `resource`: what those are called; a point's is in the repository. `names`: DNS names and
     addresses under which people reach the worker; the first one is the link's. `idle`: seconds without a request after which it
-    ends, `limit`: after which it ends in any case."""
+    ends, `limit`: after which it ends in any case. `restore`: how files get back to the original machine; without it they are only
+    handed out. `reason`: why somebody wanted it, for the records."""
 
     repository: RepositoryReference | None = None
     point: Name | None = None
@@ -220,6 +261,8 @@ class FlrStartPayload(Strict, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 443
     idle: Annotated[int, Meta(ge=60, le=86400)] = 1800
     limit: Annotated[int, Meta(ge=60, le=604800)] = 43200
+    restore: ThroughTool | ThroughFolder | OverSftp | None = None
+    reason: Annotated[str, Meta(max_length=1024, extra=FREE)] = ""
 
     def __post_init__(self) -> None:
         if (self.repository is None) == (not self.disks) or (self.repository is None) != (self.point is None):
@@ -485,13 +528,16 @@ class LogItem(_Event, frozen=True, kw_only=True, tag="log"):
 
 class FlrReady(_Event, frozen=True, kw_only=True, tag="flr-ready"):
     """A recovery browser waits for a person. `link` works once, and only until `expires`; the thumbprints are of its certificate,
-    upper-case hexadecimal of SHA-256 and SHA-1, for whoever compares them. It ends at `until` at the latest."""
+    upper-case hexadecimal of SHA-256 and SHA-1, for whoever compares them. It ends at `until` at the latest. `restore_tool`: a
+    script for the original machine's `sh`, run there as root, where files can go back through the restore tool; it is as secret
+    as the link, and good for this session."""
 
     link: str
     sha256: str
     sha1: str
     expires: datetime
     until: datetime
+    restore_tool: bytes | None = None
 
 
 class Recovered(_Event, frozen=True, kw_only=True, tag="recovered"):

@@ -51,6 +51,7 @@ class Desk:
         self.life = life
         self.audit = audit
         self.first = first
+        self.reason = ""
         self.notes: list[str] = []
         self._stack = ExitStack()
         self.recovery = self._stack.enter_context(Recovery(points, clock, self._note))
@@ -58,11 +59,11 @@ class Desk:
         self.basket = Basket(self.recovery)
         self.downloads = Downloads(self.recovery)
         self._stack.callback(self.downloads.close)
-        self.restores: Restorations | None = None
+        self._restores: Restorations | None = None
         self.preview: Preview | None = None
         if target is not None:
-            self.restores = Restorations(self.recovery, target, life, clock)
-            self._stack.callback(self.restores.close)
+            self._restores = Restorations(self.recovery, target, life, clock)
+            self._stack.callback(self._restores.close)
         self._stack.callback(self.keep_preview, None)
         self._lock = threading.Lock()
         self._folders: OrderedDict[tuple[str, str, int], Folder] = OrderedDict()
@@ -85,14 +86,14 @@ class Desk:
         if old is not None:
             old.end()
 
-    def why_not_restored(self) -> str:
-        """Why files only go to the person's own computer."""
+    def restores(self) -> tuple[Restorations | None, str]:
+        """What writes to the original machine; or None, and why files only go to the person's own computer."""
         with self.recovery.using(self.first or self.recovery.all()[0].id) as opened:
             if opened.guest().windows:
-                return (
-                    "a Windows machine cannot be written to from here yet: download the files, and copy them back there"
-                )
-        return "the session was started without a way to the original machine: download the files, and copy them back there"
+                return None, "a Windows machine cannot be written to yet: download the files, and copy them there"
+        if self._restores is None:
+            return None, "this session has no way to the original machine: download the files, and copy them there"
+        return self._restores, ""
 
     def folder(self, point: str, volume: str, path: bytes) -> Folder:
         """What stands at that path, as it was read before or is being read now. NodeNotFound, WrongKind."""

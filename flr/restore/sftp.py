@@ -162,6 +162,8 @@ class SftpTarget:
             run.end()
 
     def close(self) -> None:
+        if self._loop.is_closed():
+            return
         with self._lock:
             connection, self._connection, self._client = self._connection, None, None
         if connection is not None:

@@ -269,6 +269,8 @@ class ToolTarget:
 
     def close(self) -> None:
         """The tool is told to end; the mailbox goes. StoreError when it cannot be deleted."""
+        if self._closed.is_set():
+            return
         if self.state().ready:
             try:
                 with self._lock:

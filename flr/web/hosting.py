@@ -29,7 +29,8 @@ CANCEL_SECONDS = 0.5
 class Browser:
     """A context manager: it listens, and what is looked into is open, from the beginning of the block on. `names`: under which
     people reach it beside what this machine calls itself; the first is the link's. `log`: a file for the record of who did what;
-    `target`: the way to the original machine, closed with this; `tell` is called with each. TargetError for a port or a file that
+    `target`: the way to the original machine, closed with this; `reason`: why
+    somebody wanted it, for the record; `tell` is called with each. TargetError for a port or a file that
     cannot be had; what opening the point raises."""
 
     def __init__(
@@ -44,6 +45,7 @@ class Browser:
         limit: float = LIMIT_SECONDS,
         log: Path | None = None,
         target: Target | None = None,
+        reason: str = "",
         tell: Callable[[Record], None] = lambda record: None,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -53,6 +55,9 @@ class Browser:
             audit = Audit(clock, log, tell)
             stack.callback(audit.close)
             self.desk = stack.enter_context(Desk(points, self.life, audit, first=first, clock=clock, target=target))
+            self.desk.reason = reason
+            if reason:
+                audit.add("begin", text=reason)
             with self.desk.recovery.using(first):
                 pass  # what cannot be opened is said here and not to somebody's browser
             known = [*names, *([] if address in EVERYWHERE else [address]), *own_names()]

@@ -41,9 +41,9 @@ class Which(msgspec.Struct):
 
 
 def _restores(signed: Signed) -> Restorations:
-    made = signed.desk.restores
+    made, why = signed.desk.restores()
     if made is None:
-        raise UsageError("this session only hands out files", "", signed.desk.why_not_restored())
+        raise UsageError("this session only hands out files", "", why)
     return made
 
 
@@ -53,9 +53,9 @@ def _items(signed: Signed, ids: list[int]) -> list[Item]:
 
 
 def target(signed: Signed) -> Response:
-    made = signed.desk.restores
+    made, why = signed.desk.restores()
     if made is None:
-        return answer({"offered": False, "why": signed.desk.why_not_restored()})
+        return answer({"offered": False, "why": why})
     return answer({"offered": True, "way": made.target.name, "state": made.target.state()})
 
 
@@ -149,7 +149,7 @@ def stop(signed: Signed, body: Which) -> Response:
 
 
 def restores(signed: Signed) -> Response:
-    made = signed.desk.restores
+    made, _ = signed.desk.restores()
     return answer({"restores": [_told(one) for one in made.all()] if made is not None else []})
 
 

@@ -62,6 +62,7 @@ def about(signed: Signed) -> Response:
     return answer(
         {
             "resource": desk.recovery.points.resource,
+            "reason": desk.reason,
             "points": points,
             "first": first,
             "certificate": {"sha256": certificate.sha256, "sha1": certificate.sha1},

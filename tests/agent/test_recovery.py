@@ -97,7 +97,7 @@ def test_a_worker_hosts_a_browser_until_it_is_told_to_stop(rig: Rig) -> None:
         }
     assert results["j1"].status == "success"
     assert results["j1"].details["ended"] == "it was stopped"
-    assert results["j1"].statistics == {"sign_ins": 1.0, "downloads": 1.0, "bytes": float(size)}
+    assert results["j1"].statistics == {"sign_ins": 1.0, "downloads": 1.0, "bytes": float(size), "restored": 0.0}
     assert results["j2"].status == "success"
     told = [event for event in waiting.events if isinstance(event, Recovered)]
     assert [event.what for event in told] == ["sign-in", "download file"]
