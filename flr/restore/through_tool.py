@@ -60,6 +60,7 @@ class ToolTarget:
         self._hello = tool.derived(self._key, "hello", "")
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._look = threading.Event()
         self._news = threading.Condition(self._lock)
         self._greeting: dict[str, Any] | None = None
         self._greeted: set[str] = set()
@@ -114,8 +115,11 @@ class ToolTarget:
             with self._lock:
                 self._silence()
                 busy = bool(self._asked)
-            if not took:
-                self._clock.wait(self._closed, self._mailbox.busy if busy else self._mailbox.idle)
+            if busy and not took:
+                self._clock.wait(self._closed, self._mailbox.busy)
+            elif not took:
+                self._clock.wait(self._look, self._mailbox.idle)  # or until something is asked
+                self._look.clear()
 
     def _silence(self) -> None:
         if self._greeting is not None and self._clock.monotonic() - self._heard > SILENCE_SECONDS and self._asked:
@@ -207,6 +211,7 @@ class ToolTarget:
                 self._greeting = None
                 self._fail("a request could not be sent: start the restore tool again")
             raise
+        self._look.set()
         return asked
 
     def _wait(self, asked: _Asked) -> dict[str, Any]:
@@ -280,6 +285,7 @@ class ToolTarget:
             except MoverError:
                 pass  # it ends when its mailbox is gone
         self._closed.set()
+        self._look.set()
         if self._thread.is_alive():
             self._thread.join()
         self._mailbox.close()

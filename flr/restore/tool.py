@@ -53,6 +53,10 @@ class Ended(Exception):
     """The session is over: its queue is gone, or its time."""
 
 
+class Unreached(Ended):
+    """Nobody knows whether it is: the storage account does not answer."""
+
+
 # -- rules ----------------------------------------------------------------------------------------------------------
 
 
@@ -683,7 +687,7 @@ class AzureMailbox:
             except (OSError, ValueError) as error:  # of a broken connection, a name that is not found, a bad answer
                 text = type(error).__name__
             if time.monotonic() > until:
-                raise Ended("the storage account cannot be reached: %s" % text)
+                raise Unreached("the storage account cannot be reached: %s" % text)
             time.sleep(pause)
             pause = min(pause * 2, 15)
 
@@ -730,16 +734,14 @@ class FolderMailbox:
         place = os.path.join(self._root, "requests")
         found = []
         try:
-            names = sorted(os.listdir(place))
+            for name in sorted(os.listdir(place)):
+                if not name.endswith(".tmp"):
+                    path = os.path.join(place, name)
+                    with open(path, "rb") as file:
+                        found.append(file.read())
+                    os.unlink(path)
         except OSError:
             raise Ended("the session is over")
-        for name in names:
-            if name.endswith(".tmp"):
-                continue
-            path = os.path.join(place, name)
-            with open(path, "rb") as file:
-                found.append(file.read())
-            os.unlink(path)
         return found
 
     def post(self, data):
@@ -895,8 +897,10 @@ def main(config):
     """The exit code. `config`: see docs/restore-tool.md; it holds secrets and comes by standard input, never as an argument."""
     mailbox = FolderMailbox(config) if "folder" in config else AzureMailbox(config)
     tool = Tool(config, mailbox, Local())
+    connected = False
     try:
         tool.hello()
+        connected = True
         if config.get("detach"):
             sys.stdout.write("the restore tool is connected and goes on by itself until the session ends\n")
             sys.stdout.flush()
@@ -904,7 +908,7 @@ def main(config):
         tool.work()
     except Ended as error:
         sys.stderr.write("restore tool: %s\n" % error)
-        return 0 if tool._taken else 1
+        return 0 if connected and not isinstance(error, Unreached) else 1
     return 0
 
 

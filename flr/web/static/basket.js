@@ -6,6 +6,7 @@ import { cells } from "./cells.js";
 import { fill, h, icon, say, toast } from "./dom.js";
 import * as format from "./format.js";
 import { Grid } from "./grid.js";
+import { Restores } from "./restore.js";
 
 const WAIT = 1000; // ms between two looks at a download that is made ready or under way
 const ARCHIVES = [
@@ -25,6 +26,13 @@ export class Basket {
     this.total = h("p", { class: "state", role: "status" });
     this.taken = h("ul", { class: "downloads", "aria-label": "Downloads" });
     this.buttons = h("div", { class: "actions" });
+    this.states = new Map(); // by item: how the last restore of it went
+    this.restores = new Restores({
+      failed: options.failed,
+      changed: () => this.tell(),
+      listed: () => !this.element.hidden,
+      states: (states) => this.told(states),
+    });
     const where = (row) => `${options.volume(row.volume)}: ${row.folder}`;
     this.grid = new Grid({
       label: "Restore list",
@@ -47,6 +55,11 @@ export class Basket {
         { id: "size", label: "Size", cell: cells.size },
         { id: "modified", label: "Modified", cell: cells.modified },
         { id: "point", label: "Restore point", cell: (row) => options.point(row.point) },
+        {
+          id: "status",
+          label: "Restored",
+          cell: (row) => h("span", { "data-item": String(row.id) }, this.states.get(row.id) ?? ""),
+        },
       ],
       load: async (offset, count) => ({ rows: this.items.slice(offset, offset + count), matched: this.items.length }),
       open: (row) => options.open({ point: row.point, volume: row.volume, path: row.path }),
@@ -59,8 +72,9 @@ export class Basket {
       { class: "basket", "aria-label": "Restore list" },
       h("header", {}, h("h2", {}, "Restore list"), this.total),
       this.buttons,
+      this.restores.way,
       this.grid.frame,
-      h("section", { class: "taken" }, h("h3", {}, "Downloads"), this.taken),
+      h("div", { class: "taken" }, this.restores.element, h("section", {}, h("h3", {}, "Downloads"), this.taken)),
     );
     this.element.addEventListener("keydown", (event) => {
       if (event.key !== "Delete" || !this.items.length) return;
@@ -71,7 +85,14 @@ export class Basket {
 
   async refresh() {
     await this.keep((await get("/api/basket", {}, { background: true })).items);
-    await this.downloads();
+    await Promise.all([this.downloads(), this.restores.refresh()]);
+  }
+
+  /** How far items are on their way back to the machine. */
+  told(states) {
+    this.states = states;
+    for (const place of this.grid.body.querySelectorAll("[data-item]"))
+      place.textContent = states.get(Number(place.dataset.item)) ?? "";
   }
 
   async keep(items) {
@@ -117,13 +138,16 @@ export class Basket {
     const ids = some.map((row) => row.id);
     const takes = (form) => () => this.download(form, { ids }).catch(this.options.failed);
     const single = rows.length === 1 && rows[0].kind === "file";
+    const restore = this.restores.offer(what, ids);
+    const main = restore ? "" : "main";
     return [
+      restore,
       single &&
-        h("button", { type: "button", class: "main", onclick: takes("file") }, icon("download"), "Download the file"),
+        h("button", { type: "button", class: main, onclick: takes("file") }, icon("download"), "Download the file"),
       ARCHIVES.filter(([form]) => !single || form !== "zip").map(([form, name, title], k) =>
         h(
           "button",
-          { type: "button", class: single || k ? "" : "main", title, onclick: takes(form) },
+          { type: "button", class: single || k ? "" : main, title, onclick: takes(form) },
           !single && !k && icon("download"),
           `Download ${what} as a ${name}`,
         ),

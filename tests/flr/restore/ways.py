@@ -28,7 +28,7 @@ SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
 class Sshd:
     """OpenSSH's server with a host key of its own, for the user of the tests and one key."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, machine: Path | None = None) -> None:
         assert SSHD is not None
         host, user = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
         (folder / "host").write_bytes(host.export_private_key())
@@ -46,7 +46,8 @@ class Sshd:
         )
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
-        self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
+        command = [*inside(machine), SSHD, "-D", "-e", "-f", str(folder / "config")]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 20
         while True:
             try:
@@ -65,6 +66,13 @@ class Sshd:
         self._process.wait()
 
 
+def inside(machine: Path | None) -> list[str]:
+    """Words before a command that shall see the folder as /srv, as if it were another machine. Needs root."""
+    if machine is None:
+        return []
+    return ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /srv && exec "$@"', str(machine)]
+
+
 @contextmanager
 def by_sftp(sshd: Sshd) -> Iterator[Target]:
     target = SftpTarget(sshd.login())
@@ -74,10 +82,11 @@ def by_sftp(sshd: Sshd) -> Iterator[Target]:
         target.close()
 
 
-def started(target: ToolTarget) -> subprocess.Popen[bytes]:
+def started(target: ToolTarget, machine: Path | None = None) -> subprocess.Popen[bytes]:
     """The restore tool, by the command line that the session's event carries, in a locale as the Azure VM agent's."""
     paths = os.pathsep.join((str(Path(sys.executable).parent), "/usr/bin", "/bin"))
-    tool = subprocess.Popen(["sh"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={"PATH": paths, "LC_ALL": "C"})
+    command = [*inside(machine), "sh"]
+    tool = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={"PATH": paths, "LC_ALL": "C"})
     assert tool.stdin is not None
     tool.stdin.write(target.command(detach=False).encode())
     tool.stdin.close()
@@ -93,10 +102,10 @@ def connected(target: Target) -> None:
 
 
 @contextmanager
-def by_tool(mailbox: Mailbox) -> Iterator[ToolTarget]:
+def by_tool(mailbox: Mailbox, machine: Path | None = None) -> Iterator[ToolTarget]:
     target = ToolTarget(mailbox, SYSTEM, SYSTEM.wall() + 3600)
     target.open()
-    tool = started(target)
+    tool = started(target, machine)
     try:
         connected(target)
         yield target
@@ -107,7 +116,7 @@ def by_tool(mailbox: Mailbox) -> Iterator[ToolTarget]:
 
 
 @contextmanager
-def by_tool_here(folder: Path) -> Iterator[ToolTarget]:
-    with by_tool(FolderMailbox(folder / "mailbox")) as target:
+def by_tool_here(folder: Path, machine: Path | None = None) -> Iterator[ToolTarget]:
+    with by_tool(FolderMailbox(folder / "mailbox"), machine) as target:
         yield target
     assert not (folder / "mailbox").exists()
