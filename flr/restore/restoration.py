@@ -233,7 +233,7 @@ class Restoration:
                                 self._known[number] = _Known(entry, index, steps.digest)
                     yield step
             except RecoveryError as error:
-                text = f"{error.what}: {error.value}" if error.value else error.what
+                text = error.what if entry.kind == "other" else f"{error.what}: {error.value}".removesuffix(": ")
                 state = "skipped" if entry.kind == "other" else "failed"
                 self._ended(Status(number, state, text))
             if entry.kind == "file":

@@ -8,6 +8,7 @@ import * as format from "./format.js";
 const CHOICES = [
   ["", "everything"],
   ["download", "downloads"],
+  ["restore", "restores"],
   ["search", "searches"],
   ["sign", "sign-ins"],
   ["!ok", "what did not work"],

@@ -25,7 +25,7 @@ const STATES = {
   running: "running",
   stopping: "stopping",
   done: "restored",
-  warning: "restored, with warnings",
+  warning: "restored, remarks",
   skipped: "skipped",
   failed: "failed",
   stopped: "stopped",
@@ -224,7 +224,8 @@ export class Restores {
       ];
       const notes = [
         free !== null && bytes > free && "There is not room enough for all of it.",
-        found.left_out && `${format.count(found.left_out)} devices, pipes or sockets are left out.`,
+        found.left_out === 1 && "1 device, pipe or socket is left out.",
+        found.left_out > 1 && `${format.count(found.left_out)} devices, pipes and sockets are left out.`,
         found.unreadable && `${format.count(found.unreadable)} could not be read from the restore point.`,
         ...found.blocked.map(
           ({ why, count }) => `${format.count(count)} cannot be restored there: ${format.sentence({ what: why })}`,
@@ -250,7 +251,7 @@ export class Restores {
     }
     function table(found) {
       const now = rule();
-      const some = found.conflicts.slice(0, SHOWN);
+      const some = found.conflicts.toSorted((one, other) => Number(one.same) - Number(other.same)).slice(0, SHOWN);
       const figure = (size, modified, kind) =>
         h(
           "td",

@@ -24,36 +24,8 @@ from flr.restore.target import RULES, Rule, Status, Target
 from mover.clock import SYSTEM
 from mover.errors import UsageError
 from tests.flr.restore import lost
-from tests.flr.restore.ways import Sshd, by_sftp, by_tool_here
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a guest's disk is filled by a loop mount")
 SHOP = b"/shop"
-
-
-@pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lost.image_of(tmp_path_factory.mktemp("lost"))
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Path]:
-    with lost.machine_in(tmp_path) as folder:
-        yield folder
-
-
-@pytest.fixture(params=["tool", "sftp"])
-def target(request: pytest.FixtureRequest, tmp_path: Path, machine: Path) -> Iterator[Target]:
-    if request.param == "tool":
-        with by_tool_here(tmp_path, machine) as way:
-            yield way
-        return
-    (tmp_path / "sshd").mkdir()
-    server = Sshd(tmp_path / "sshd", machine)
-    try:
-        with by_sftp(server) as way:
-            yield way
-    finally:
-        server.close()
 
 
 @contextmanager

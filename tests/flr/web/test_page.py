@@ -18,10 +18,10 @@ from playwright.sync_api import Page, expect
 from flr.web.wire import coded
 from mover.repository.repository import Repository
 from tests.agent.waiting import wait_for
+from tests.flr.web.axe import Axe
 from tests.flr.web.conftest import HOSTILE, MANY, THESIS
 from tests.flr.web.serving import Serving
 
-AXE = Path(__file__).parents[3] / ".azurite/node_modules/axe-core/axe.min.js"
 Open = Callable[[Serving], Page]
 
 
@@ -257,25 +257,11 @@ def test_a_path_that_is_typed_is_the_one_that_was_shown(served: Serving, open_pa
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), pytest.param("dark", 320, marks=pytest.mark.slow)])
 def test_axe_finds_nothing(served: Serving, open_page: Open, scheme: str, width: int) -> None:
-    if not AXE.exists():
-        pytest.skip("needs axe-core (make setup)")
     page = open_page(served)
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.set_viewport_size({"width": width, "height": 800})
-    found: dict[str, list[str]] = {}
-
-    def look(view: str) -> None:
-        if not page.evaluate("'axe' in window"):
-            page.evaluate(
-                f"(() => {{ {AXE.read_text()} }})()"
-            )  # by the debugger, which the page's policy does not bind
-        result = page.evaluate("axe.run({ resultTypes: ['violations'] })")
-        if result["violations"]:
-            found[view] = [
-                f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['any'][:1]}"
-                for one in result["violations"]
-            ]
-
+    axe = Axe(page)
+    look = axe.look
     go(page, "/home/gone")
     expect(page.locator(".files .empty")).to_contain_text("not there")
     look("what is not there")
@@ -323,7 +309,7 @@ def test_axe_finds_nothing(served: Serving, open_page: Open, scheme: str, width:
     page.goto(f"{served.url}/")
     expect(page.get_by_label("The link, or the code")).to_be_visible()
     look("sign in")
-    assert found == {}
+    assert axe.found == {}
 
 
 def test_pictures_for_the_readme(served: Serving, open_page: Open) -> None:
