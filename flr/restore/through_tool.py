@@ -179,6 +179,8 @@ class ToolTarget:
 
     def state(self) -> State:
         with self._lock:
+            if self._closed.is_set():
+                return State(False, "the session has ended")
             if self._problem:
                 return State(False, f"the restore tool's mailbox cannot be reached: {self._problem}")
             if self._greeting is None:

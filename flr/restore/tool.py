@@ -642,12 +642,12 @@ def sealed(key, number, body):
 
 
 def opened(key, data):
-    """(number, body); None for what is not from who has the key."""
+    """(number, body); None for what is not from who has the key, or of another version."""
     try:
         outer = json.loads(data.decode())
         number, text, code = outer["n"], outer["body"], outer["mac"]
         expected = hmac.new(key, ("%d\n%s" % (number, text)).encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected, code):
+        if outer["v"] != VERSION or not hmac.compare_digest(expected, code):
             return None
         return number, json.loads(text)
     except (ValueError, KeyError, TypeError, AttributeError):
