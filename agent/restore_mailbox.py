@@ -76,6 +76,7 @@ class AzureMailbox:
         self._service = service
         self._requests: Queue = service.queue(self.name + "-requests")
         self._replies: Queue = service.queue(self.name + "-replies")
+        self._closed = False
         self._rights: tuple[str, str, str] | None = None
 
     def _ask(self, call: Callable[[], T]) -> T:
@@ -176,6 +177,9 @@ class AzureMailbox:
         return f"urllib.request.urlopen(C['blobs'].replace('?', '/{name}?', 1), timeout=60).read()"
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         try:
             self._delete(self.name)
         finally:

@@ -83,8 +83,8 @@ def by_sftp(sshd: Sshd) -> Iterator[Target]:
 
 
 def started(target: ToolTarget, machine: Path | None = None) -> subprocess.Popen[bytes]:
-    """The restore tool, by the command line that the session's event carries, in a locale as the Azure VM agent's. RESTORE_TOOL_PYTHON:
-    a folder with another `python3` for it, an old one."""
+    """The restore tool, by the command line that the session's event carries, in a locale as the Azure VM agent's.
+    RESTORE_TOOL_PYTHON: a folder with another `python3` for it, an old one."""
     python = os.environ.get("RESTORE_TOOL_PYTHON", str(Path(sys.executable).parent))
     paths = os.pathsep.join((python, "/usr/bin", "/bin"))
     command = [*inside(machine), "sh"]
