@@ -22,7 +22,7 @@ from azure.storage.queue import QueueSasPermissions, QueueServiceClient, generat
 from agent.queue.azure import AzureQueueService
 from agent.queue.base import Queue
 from mover.clock import Clock
-from mover.errors import MoverError
+from mover.errors import MoverError, StoreError, UsageError
 from mover.store.azure_credentials import Credential, Sas, for_sdk
 from mover.store.azure_errors import from_answer
 from mover.store.azure_location import account_of
@@ -136,7 +136,11 @@ class AzureMailbox:
         container = generate_container_sas(
             self._account, self.name, user_delegation_key=key, permission=ContainerSasPermissions(read=True), expiry=end
         )
-        queue_key: Any = self._ask(lambda: self._queues.get_user_delegation_key(expiry=end, start=start))
+        try:
+            queue_key: Any = self._ask(lambda: self._queues.get_user_delegation_key(expiry=end, start=start))
+        except StoreError as error:
+            hint = "give the restore tool's SAS in `tool_sas`"
+            raise UsageError("no SAS for queues can be made of the identity here", error.value, hint) from None
         made = [
             generate_queue_sas(
                 self._account, queue.name, user_delegation_key=queue_key, permission=permission, expiry=end

@@ -6,7 +6,6 @@ Its events carry the link and who took what out; a link is given anew when anoth
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -14,19 +13,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from agent.kinds.work import Work
-from agent.protocol import (
-    Disk,
-    FlrReady,
-    FlrStartPayload,
-    OverSftp,
-    Recovered,
-    ThroughFolder,
-    ThroughTool,
-)
+from agent.protocol import Disk, FlrReady, FlrStartPayload, Recovered
+from agent.restore_target import open_target
 from flr.recovery.audit import Record
 from flr.recovery.points import DiskPoints, Points, RepositoryPoints
-from flr.restore.mailbox import FolderMailbox, Mailbox
-from flr.restore.target import Target
 from flr.restore.through_tool import ToolTarget
 from flr.web.access import FIRST_USE_SECONDS
 from flr.web.hosting import Browser
@@ -43,8 +33,9 @@ def run(work: Work, payload: FlrStartPayload) -> None:
     clock = work.settings.clock
     with ExitStack() as stack:
         points, first = _points(work, payload)
-        target = _target(work, payload)
-        if target is not None:
+        target = None
+        if payload.restore is not None:
+            target = open_target(payload.restore, work.command.job, payload.limit, work.settings)
             stack.callback(target.close)  # also when no browser comes to have it
         browser = stack.enter_context(
             Browser(
@@ -105,50 +96,6 @@ def _teller(work: Work) -> Callable[[Record], None]:
             work.reporter.event(Recovered, **figures)
 
     return tell
-
-
-def _target(work: Work, payload: FlrStartPayload) -> Target | None:
-    """The way to the original machine. What its mailbox cannot be made for is raised here, and not told to somebody's browser."""
-    clock, secret = work.settings.clock, work.settings.secret
-    until = clock.wall() + payload.limit
-    match payload.restore:
-        case None:
-            return None
-        case OverSftp() as sftp:
-            from flr.restore.sftp import Login, SftpTarget  # a session that restores nothing does not pay for SSH
-
-            password = secret(sftp.password) if sftp.password is not None else ""
-            key = secret(sftp.key) if sftp.key is not None else ""
-            return SftpTarget(Login(sftp.host, sftp.port, sftp.user, sftp.host_key, password, key))
-        case ThroughFolder(path=path):
-            mailbox: Mailbox = FolderMailbox(pathlib.Path(path))
-        case ThroughTool() as account:
-            mailbox = _azure_mailbox(work, account, until)
-    target = ToolTarget(mailbox, clock, until)
-    target.open()
-    return target
-
-
-def _azure_mailbox(work: Work, account: ThroughTool, until: float) -> Mailbox:
-    from agent.restore_mailbox import AzureMailbox
-    from mover.store.azure_credentials import Credential, Sas
-
-    settings = work.settings
-    if account.sas is not None:
-        credential: Credential = Sas(settings.secret(account.sas).lstrip("?"))
-    else:
-        from azure.identity import DefaultAzureCredential
-
-        credential = DefaultAzureCredential()
-    return AzureMailbox(
-        account.blobs,
-        account.queues,
-        credential,
-        work.command.job,
-        until,
-        settings.clock,
-        tool_sas=settings.secret(account.tool_sas) if account.tool_sas is not None else None,
-    )
 
 
 def _points(work: Work, payload: FlrStartPayload) -> tuple[Points, str]:

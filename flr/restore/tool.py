@@ -750,6 +750,7 @@ class FolderMailbox:
         try:
             with open(path + ".tmp", "wb") as file:
                 file.write(data)
+            os.chmod(path + ".tmp", 0o644)  # the worker may be another user, whom the folder above belongs to
             os.rename(path + ".tmp", path)
         except OSError:
             raise Ended("the session is over")
