@@ -58,6 +58,7 @@ $(VENV)/.dev: $(VENV)/.runtime $(LOCKS)/dev.txt
 	@headers=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	test -e "$$headers/Python.h" && dev= || dev=python3-dev; \
 	$(APT) gcc pkg-config libsystemd-dev e2fsprogs iproute2 libarchive-tools libsecret-1-0 openssl qemu-utils unzip zstd $$dev $(GUESTS)
+	@packaging/sshd-install.sh
 	@$(APT) $(RARE) || echo "setup: some of '$(RARE)' cannot be had here; the tests that need them are skipped and say so"
 	$(LOCKED) -r $(LOCKS)/dev.txt
 	@touch $@

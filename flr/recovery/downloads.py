@@ -12,6 +12,7 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from flr.errors import NodeNotFound, RecoveryError, WrongKind
@@ -28,9 +29,15 @@ MOST_PROBLEMS = 1000
 Form = Literal["file", "zip", "tar"]
 
 
+class Busy(RecoveryError):
+    """Another one first."""
+
+    exit_code = 6
+
+
 class Download:
-    """`size` in bytes, None where nobody knows it before the end; `etag` names its bytes; `sent` counts what went out. `state` is
-    preparing, ready or failed, then with `error`."""
+    """`streams`: of its bytes that are on their way. `size` in bytes, None where nobody knows it before the end; `etag` names its
+    bytes; `sent` counts what went out. `state` is preparing, ready or failed, then with `error`."""
 
     def __init__(self, recovery: Recovery, form: Form, items: Sequence[Item]) -> None:
         self.form = form
@@ -39,6 +46,7 @@ class Download:
         self.problems: list[str] = []
         self.problem_count = 0
         self.sent = 0
+        self.streams = 0
         self.size: int | None = None
         self.etag = ""
         self.state = "ready"
@@ -165,6 +173,25 @@ class Downloads:
         """The newest first."""
         with self._lock:
             return list(reversed(self._made.values()))
+
+    @contextmanager
+    def sending(self, made: Download) -> Iterator[None]:
+        """While an archive's bytes are on their way. Busy while those of another one are: each keeps the disks and a core busy,
+        and two are not sooner done than one after the other. Of the same one several may be, for a browser that goes on with what
+        was cut."""
+        if made.form == "file":
+            yield
+            return
+        with self._lock:
+            other = next((one for one in self._made.values() if one.streams and one is not made), None)
+            if other is not None:
+                raise Busy("another archive is on its way", shown(other.name), "this one can be had when that is done")
+            made.streams += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                made.streams -= 1
 
     def close(self) -> None:
         for made in self.all():

@@ -18,6 +18,7 @@ from flr.web import browse, download, plain, restore, session
 from flr.web.access import Access
 from flr.web.certificate import Certificate
 from flr.web.guard import App, Guard
+from flr.web.limits import LOOKS_A_SECOND, MOST_LOOKS, MOST_SEARCHES, SEARCHES_A_SECOND, Bucket
 from flr.web.requests import takes_gzip
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -44,6 +45,8 @@ def application(desk: Desk, access: Access, certificate: Certificate) -> App:
     app.state.desk = desk
     app.state.access = access
     app.state.certificate = certificate
+    app.state.looks = Bucket(desk.clock, LOOKS_A_SECOND, MOST_LOOKS)
+    app.state.asked = Bucket(desk.clock, SEARCHES_A_SECOND, MOST_SEARCHES)
     app.state.files = {
         file.name: _read(file.read_bytes())
         for file in resources.files("flr.web").joinpath("static").iterdir()

@@ -322,13 +322,13 @@ def versions(signed: Signed) -> Response:
 
 ROUTES = [
     Route("/api/volumes", endpoint(volumes)),
-    Route("/api/list", endpoint(listing)),
+    Route("/api/list", endpoint(listing, bucket="looks")),
     Route("/api/jump", endpoint(jump)),
     Route("/api/details", endpoint(details)),
     Route("/api/preview", endpoint(preview)),
     Route("/api/image", endpoint(image)),
     Route("/api/hash", endpoint(digest)),
-    Route("/api/search", endpoint(search, Wanted), methods=["POST"]),
+    Route("/api/search", endpoint(search, Wanted, bucket="asked"), methods=["POST"]),
     Route("/api/results", endpoint(results)),
     Route("/api/search/stop", endpoint(stop_search, Number), methods=["POST"]),
     Route("/api/versions", endpoint(versions)),

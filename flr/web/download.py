@@ -106,7 +106,8 @@ def _document(made: Download) -> dict[str, Any]:
     name = shown(made.name)
     return {
         "id": made.id, "name": name, "form": made.form, "size": made.size, "sent": made.sent,
-        "state": made.state, "files": made.files, "error": error_document(made.error)["error"] if made.error else None,
+        "state": made.state, "files": made.files, "sending": made.streams > 0,
+        "error": error_document(made.error)["error"] if made.error else None,
         "url": f"/download/{made.id}/{quote(name, safe='')}", "problems": made.problems, "problem_count": made.problem_count,
     }  # fmt: skip
 
@@ -122,6 +123,8 @@ def fetch(signed: Signed) -> Response:
         raise made.error
     if made.state != "ready":
         raise RecoveryError("the download is still being made ready", made.files, "its files are counted; try again")
+    with signed.desk.downloads.sending(made):
+        pass  # what may not be sent now is said before the first byte
     return send(signed, made)
 
 
@@ -168,7 +171,7 @@ def _noted(signed: Signed, made: Download, start: int, end: int) -> Generator[by
     """The bytes; how it went stands in the session's log, with what was sent."""
     digest, sent, result, text = hashlib.sha256(), 0, "cut", ""
     try:
-        with signed.desk.life.transfer():
+        with signed.desk.life.transfer(), signed.desk.downloads.sending(made):
             for piece in made.read(start, end):
                 digest.update(piece)
                 sent += len(piece)

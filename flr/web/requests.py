@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import math
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from starlette.responses import Response
 
 from flr.errors import NodeNotFound
 from flr.recovery.desk import Desk
+from flr.recovery.downloads import Busy
 from flr.web.access import Access
 from flr.web.wire import error_document
 from mover.errors import MoverError, UsageError
@@ -70,7 +72,8 @@ def takes_gzip(request: Request) -> bool:
 
 
 def failed(error: MoverError) -> Response:
-    status = 404 if isinstance(error, NodeNotFound) else 400 if isinstance(error, UsageError) else 422
+    kinds = ((NodeNotFound, 404), (UsageError, 400), (Busy, 429))
+    status = next((status for kind, status in kinds if isinstance(error, kind)), 422)
     return answer(error_document(error), status)
 
 
@@ -91,10 +94,20 @@ def _checked(make: Callable[[], T]) -> T:
         raise UsageError("the request is not one that is understood", str(error)[:200], "reload the page") from None
 
 
+def too_often(wait: float) -> Response:
+    hint = "wait a little; the page does so by itself"
+    made = answer(
+        {"error": {"type": "TooOften", "what": "this was asked for too often", "value": "", "hint": hint}}, 429
+    )
+    made.headers["retry-after"] = str(math.ceil(wait))
+    return made
+
+
 def endpoint(
-    run: Callable[..., Response], body: type[Any] | None = None, signed: bool = True
+    run: Callable[..., Response], body: type[Any] | None = None, signed: bool = True, bucket: str = ""
 ) -> Callable[[Request], Awaitable[Response]]:
-    """`run(signed)`, or `run(signed, body)` for one that takes a document; `run(request, body)` if it needs nobody signed in."""
+    """`run(signed)`, or `run(signed, body)` for one that takes a document; `run(request, body)` if it needs nobody signed in.
+    `bucket`: of the application's state, which says how often it may be asked for (`flr.web.limits`)."""
     decoder = msgspec.json.Decoder(body) if body is not None else None
 
     @functools.wraps(run)
@@ -106,6 +119,8 @@ def endpoint(
             return unsigned()
         if signed and BACKGROUND not in request.headers:
             desk.life.use()
+        if bucket and (wait := getattr(request.app.state, bucket).take()):
+            return too_often(wait)
         who: Any = Signed(request, desk, secret) if signed else request
         try:
             if decoder is None:

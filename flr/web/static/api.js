@@ -21,7 +21,7 @@ export class Problem extends Error {
 export const events = new EventTarget();
 let reachable = true;
 
-async function ask(path, options, background) {
+async function ask(path, options, background, tries = 3) {
   let answer, document;
   try {
     const headers = { ...options.headers, ...(background ? { "x-background": "1" } : {}) };
@@ -44,6 +44,12 @@ async function ask(path, options, background) {
     events.dispatchEvent(new Event("found"));
   }
   if (answer.ok) return document ?? answer;
+  if (answer.status === 429 && document?.error?.type === "TooOften" && tries > 1) {
+    await new Promise((done) => {
+      setTimeout(done, 1000 * Number(answer.headers.get("retry-after") ?? 1));
+    });
+    return ask(path, options, background, tries - 1);
+  }
   const problem = new Problem(document?.error ?? { what: `the server answered ${answer.status}` }, answer.status);
   if (answer.status === 401) events.dispatchEvent(new CustomEvent("out", { detail: problem }));
   throw problem;

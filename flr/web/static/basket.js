@@ -190,9 +190,23 @@ export class Basket {
       toast(made.error ? format.sentence(made.error) : "The download could not be made ready.", { bad: true });
       return;
     }
+    await this.turn(made);
     h("a", { href: made.url, download: "" }).click();
     say(`Download of ${made.name} begins`);
     this.watch();
+  }
+
+  /** Until no other archive is on its way: the worker sends one after the other. */
+  async turn(made) {
+    if (made.form === "file") return;
+    const busy = ({ downloads }) => downloads.some((one) => one.sending && one.id !== made.id);
+    if (!busy(await this.downloads())) return;
+    toast(`${made.name} begins when the archive before it is done.`);
+    do {
+      await new Promise((done) => {
+        setTimeout(done, WAIT);
+      });
+    } while (busy(await this.downloads()));
   }
 
   /** What is under way is followed while the list is seen. */

@@ -14,9 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flr.web import access, server
+from flr.web import access, limits, server
+from tests.agent.waiting import wait_for
 from tests.flr.corpus.catalogue import sample
 from tests.flr.web.serving import ASKED, Serving, disks, serving
+from tests.mover.store.clock import ManualClock
 
 
 @pytest.fixture(scope="module")
@@ -361,6 +363,42 @@ def test_slow_headers_and_a_thousand_connections_keep_nobody_out(monkeypatch: py
             assert client.get("/api/session").status_code == 200
         for one in [slow, *opened]:
             one.close()
+
+
+# -- 11: how often
+
+
+def test_folders_and_searches_are_not_asked_for_without_end() -> None:
+    clock = ManualClock()
+    with serving(disks([sample("fat32").image]), clock=clock) as running, running.signed() as client:
+        place = {"point": "disks", "volume": "0"}
+        for ask, most in (
+            (lambda: client.get("/api/list", params=place), limits.MOST_LOOKS),
+            (lambda: client.post("/api/search", json={**place, "text": "x"}), limits.MOST_SEARCHES),
+        ):
+            codes = [ask().status_code for _ in range(most + 3)]
+            assert codes == [200] * most + [429] * 3
+            assert client.get("/api/session").status_code == 200
+            clock.advance(float(ask().headers["retry-after"]))
+            assert ask().status_code == 200
+
+
+def test_one_archive_after_the_other(tmp_path: Path) -> None:
+    """The same one may be had in parts at once; a file, too."""
+    with serving(disks([sample("fat32").image])) as running, running.signed() as client, running.signed() as other:
+        chosen = [{"point": "disks", "volume": "0", "path": "/"}]
+        archives = [
+            client.post("/api/downloads/make", json={"form": form, "items": chosen}).json()["url"]
+            for form in ("zip", "tar")
+        ]
+        with client.stream("GET", archives[0]) as first:
+            next(first.iter_raw(1024))
+            refused = other.get(archives[1])
+            assert refused.status_code == 429
+            assert "another archive" in refused.text
+            assert other.get(archives[0], headers={"range": "bytes=0-99"}).status_code == 206
+        wait_for(lambda: not client.get("/api/downloads").json()["downloads"][1]["sending"])
+        assert other.get(archives[1]).status_code == 200
 
 
 # -- the end
