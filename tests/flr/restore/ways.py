@@ -6,12 +6,13 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncssh
@@ -61,9 +62,30 @@ class Sshd:
     def login(self, **more: str) -> Login:
         return Login("127.0.0.1", self.port, getpass.getuser(), self.host_key, key=self.key)._replace(**more)
 
+    def hang_up(self) -> None:
+        """Every connection that there is breaks; new ones are taken."""
+        for process in _below(self._process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
     def close(self) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+def _below(process: int) -> set[int]:
+    """Processes that it started, and those that they did."""
+    found: set[int] = set()
+    todo = [process]
+    while todo:
+        parent = todo.pop()
+        try:
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        except OSError:
+            continue
+        todo += [int(child) for child in children]
+        found |= {int(child) for child in children}
+    return found
 
 
 def inside(machine: Path | None) -> list[str]:
