@@ -27,7 +27,7 @@ LOCKED := $(PIP_INSTALL) --require-hashes --no-build-isolation
 EDITABLE := $(PIP_INSTALL) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
 # What guests' disks are made with, for the tests of file-level recovery. The rare ones are not in every distribution.
-GUESTS := acl attr btrfs-progs cryptsetup-bin dosfstools exfatprogs f2fs-tools fdisk fuse3 gdisk kmod lvm2 mdadm mtools ntfs-3g \
+GUESTS := acl attr btrfs-progs cryptsetup-bin dosfstools exfatprogs f2fs-tools fdisk fuse3 gdisk kmod libhivex-bin lvm2 mdadm mtools ntfs-3g \
 	squashfs-tools tar thin-provisioning-tools xfsprogs
 RARE := chromium exfat-fuse user-mode-linux wimtools
 

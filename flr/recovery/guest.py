@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guest's own files tell of it: the names of owners and groups, and where it had its volumes.
 
-Read from /etc/passwd, /etc/group and /etc/fstab of the volume that has them: hints for a person, nothing is decided by them. What
-is damaged or missing is passed over. Sources: passwd(5), group(5), fstab(5).
+Read from /etc/passwd, /etc/group and /etc/fstab of the volume that has them, or from Windows' registry (`flr.recovery.hive`): hints
+for a person, nothing is decided by them. What is damaged or missing is passed over. Sources: passwd(5), group(5), fstab(5).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from flr.errors import RecoveryError
+from flr.recovery.hive import letters, partition_of
 from flr.session import Session
 from flr.volumes.find import Entry
 
@@ -23,8 +24,8 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 class Guest(msgspec.Struct, frozen=True):
-    """Names by number; and by a volume's id where the guest had it mounted. `root` is the volume that told, "" for none; `windows`:
-    a volume looks like Windows' own."""
+    """Names by number; and by a volume's id where the guest had it mounted. `root` is the volume that told, "" for none;
+    `windows`: it is Windows' own, and the places are drive letters."""
 
     root: str
     owners: dict[int, str]
@@ -44,14 +45,35 @@ class Guest(msgspec.Struct, frozen=True):
                     _names(_read(session, entry.id, b"/etc/group") or b""),
                     _mounts(fstab, volumes, entry.id),
                 )
-        return cls("", {}, {}, {}, any(_is_windows(session, entry.id) for entry in volumes))
+        for entry in volumes:
+            drives = _drives(session, entry.id, volumes)
+            if drives is not None:
+                return cls(entry.id, {}, {}, drives, windows=True)
+        return cls("", {}, {}, {})
 
 
-def _is_windows(session: Session, volume: str) -> bool:
+def _drives(session: Session, volume: str, volumes: Sequence[Entry]) -> dict[str, str] | None:
+    """Drive letters by a volume's id, if Windows stands on this one."""
     try:
-        return session.find(volume, b"/Windows/System32").is_directory
+        hive = session.find(volume, b"/Windows/System32/config/SYSTEM", follow=True)
     except RecoveryError:
-        return False
+        return None
+    found: dict[str, str] = {}
+    try:
+        for letter, data in letters(lambda offset, length: session.read(volume, hive.node, offset, length)).items():
+            told = partition_of(data)
+            for entry in volumes:
+                if told is not None and _is(entry, *told):
+                    found.setdefault(entry.id, letter)
+    except RecoveryError:
+        pass  # damaged: what was found so far is told
+    return found
+
+
+def _is(entry: Entry, identifier: str, start: int | None) -> bool:
+    if start is None:
+        return entry.uuid.lower() == identifier
+    return entry.start == start and entry.uuid.lower().startswith(identifier + "-")
 
 
 def _read(session: Session, volume: str, path: bytes) -> bytes | None:

@@ -38,8 +38,9 @@ class Entry(msgspec.Struct, kw_only=True):
 
     `kind`: disk, partition, array, group or volume. `size` in bytes. `type`: what the partition, array or volume is said to be.
     `uuid` and `name` are its own, `content_uuid` and `label` those of what it holds. `on`: ids of what it stands on, `disks`:
-    numbers of disks. `holds`: the word for what begins there, `words`: the same for a person. `part_of`: the array or group that
-    it is a member of. `why_not` with `hint`: why it cannot be opened; empty when it can, or when it is there for others' sake.
+    numbers of disks; `start`: a partition's first byte on what it stands on. `holds`: the word for what begins there, `words`:
+    the same for a person. `part_of`: the array or group that it is a member of. `why_not` with `hint`: why it cannot be opened;
+    empty when it can, or when it is there for others' sake.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Entry(msgspec.Struct, kw_only=True):
     content_uuid: str = ""
     on: list[str] = []
     disks: list[int] = []
+    start: int = 0
     holds: str = ""
     words: str = ""
     part_of: str = ""
@@ -270,6 +272,7 @@ class _Search:
             one = Entry(
                 id=f"{entry.id}p{part.number}" if entry.kind == "disk" else f"{entry.id}/p{part.number}", kind="partition",
                 size=part.size, type=part.words, name=part.name, uuid=part.uuid, on=[entry.id], disks=entry.disks,
+                start=part.start,
             )  # fmt: skip
             inside: Volume | None = None
             if part.why is None and not part.extended:
