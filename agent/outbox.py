@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.protocol import Event, Heartbeat, ProgressEvent, Result, encode
+from agent.protocol import Event, FlrReady, Heartbeat, ProgressEvent, Result, encode
 from agent.queue.base import MAX_BODY, Queue
 from mover.clock import Clock
 from mover.errors import MoverError
@@ -65,7 +65,7 @@ class Outbox:
         """Returns when the queue has it; any error of the queue otherwise."""
         data = fitting(self._redact(event))
         if not isinstance(event, Heartbeat | ProgressEvent):
-            self.recent.append(data.decode())
+            self.recent.append(_kept(event, data).decode())
         self._open(reply or self._default).put(data, ttl=self._ttl)
         if isinstance(event, Result):
             with self._lock:
@@ -79,6 +79,13 @@ class Outbox:
                 return False
             self._told[event.command] = event.stage, now
             return True
+
+
+def _kept(event: Event, data: bytes) -> bytes:
+    """As it is remembered, for bundles: without what lets somebody in."""
+    if isinstance(event, FlrReady):
+        return fitting(msgspec.structs.replace(event, link="(withheld)", restore_tool=None))
+    return data
 
 
 def fitting(event: Event) -> bytes:

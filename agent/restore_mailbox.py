@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -19,8 +20,10 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 from azure.storage.queue import QueueSasPermissions, QueueServiceClient, generate_queue_sas
 
+from agent.opening import PATIENCE_SECONDS
 from agent.queue.azure import AzureQueueService
 from agent.queue.base import Queue
+from agent.queue.patient import PatientService
 from mover.clock import Clock
 from mover.errors import MoverError, StoreError, UsageError
 from mover.store.azure_credentials import Credential, Sas, for_sdk
@@ -40,7 +43,8 @@ _ANSWER_SECONDS = 60
 
 
 class AzureMailbox:
-    """`blobs` and `queues`: the account's endpoints. `until`: Unix seconds. `tool_sas`: None to make some."""
+    """`blobs` and `queues`: the account's endpoints. `until`: Unix seconds. `tool_sas`: None to make some. `cancel` ends waiting
+    for a service that fails."""
 
     busy, idle = 0.3, 3.0
 
@@ -54,7 +58,9 @@ class AzureMailbox:
         clock: Clock,
         *,
         tool_sas: str | None = None,
+        cancel: threading.Event | None = None,
     ) -> None:
+        cancel = cancel or threading.Event()
         self._blob_url, self._account, _ = account_of(blobs)
         self._queue_url, _, _ = account_of(queues)
         self._until = until
@@ -74,7 +80,8 @@ class AzureMailbox:
         self._container = self._blobs.get_container_client(self.name)
         service = AzureQueueService(queues, credential, clock)
         self._service = service
-        self._requests: Queue = service.queue(self.name + "-requests")
+        patient = PatientService(service, clock, patience=PATIENCE_SECONDS, cancel=cancel)
+        self._requests: Queue = patient.queue(self.name + "-requests")
         self._replies: Queue = service.queue(self.name + "-replies")
         self._closed = False
         self._rights: tuple[str, str, str] | None = None
@@ -164,9 +171,13 @@ class AzureMailbox:
 
     def take(self) -> list[bytes]:
         found: list[bytes] = []
-        while len(found) < MOST_TAKEN and (message := self._replies.take(HIDDEN_SECONDS)) is not None:
-            found.append(message.body)
-            self._replies.delete(message)
+        try:
+            while len(found) < MOST_TAKEN and (message := self._replies.take(HIDDEN_SECONDS)) is not None:
+                found.append(message.body)
+                self._replies.delete(message)
+        except MoverError:
+            if not found:
+                raise  # else the next look meets it again; what could not be deleted comes again, and is known by its number
         return found
 
     def config(self) -> dict[str, Any]:

@@ -50,4 +50,13 @@ def _in_an_account(account: ThroughTool, job: str, until: float, settings: Setti
 
         credential = DefaultAzureCredential()
     tool_sas = settings.secret(account.tool_sas) if account.tool_sas is not None else None
-    return AzureMailbox(account.blobs, account.queues, credential, job, until, settings.clock, tool_sas=tool_sas)
+    return AzureMailbox(
+        account.blobs,
+        account.queues,
+        credential,
+        job,
+        until,
+        settings.clock,
+        tool_sas=tool_sas,
+        cancel=settings.cancel,
+    )

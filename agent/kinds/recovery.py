@@ -6,9 +6,11 @@ Its events carry the link and who took what out; a link is given anew when anoth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import queue
+import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from types import TracebackType
 
 import msgspec
 
@@ -27,6 +29,7 @@ STOPPING = "the worker is stopping"
 WRITTEN = ("ok", "warning")
 NOT_TOLD = frozenset({"look", "preview", "search"})
 """What stands in the session's own log only: a person's every step is nobody's event."""
+MOST_TOLD, MOST_WAITING = 1000, 10_000
 
 
 def run(work: Work, payload: FlrStartPayload) -> None:
@@ -45,7 +48,7 @@ def run(work: Work, payload: FlrStartPayload) -> None:
                 port=payload.port,
                 idle=payload.idle,
                 limit=payload.limit,
-                tell=_teller(work),
+                tell=stack.enter_context(_Teller(work)).take,
                 target=target,
                 reason=payload.reason,
                 clock=clock,
@@ -88,14 +91,42 @@ def run(work: Work, payload: FlrStartPayload) -> None:
         }
 
 
-def _teller(work: Work) -> Callable[[Record], None]:
-    def tell(record: Record) -> None:
-        if record.what not in NOT_TOLD:
+class _Teller:
+    """Events of what people do, sent by a thread of its own: whoever restores ten thousand files does not wait for a queue ten
+    thousand times. Of files that were restored the first MOST_TOLD are told one by one, then only those that were not; the
+    numbers of all stand in the restore's last record, each file in the session's own log."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._waiting: queue.Queue[Record | None] = queue.Queue(MOST_WAITING)
+        self._written = 0
+        self._thread = threading.Thread(target=self._send, name="flr-events", daemon=True)
+
+    def __enter__(self) -> _Teller:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    def take(self, record: Record) -> None:
+        """Waits only when more than MOST_WAITING have not gone yet."""
+        if record.what in NOT_TOLD:
+            return
+        if record.what == "restore" and record.result in (*WRITTEN, "skipped"):
+            self._written += 1
+            if self._written > MOST_TOLD:
+                return
+        self._waiting.put(record)
+
+    def _send(self) -> None:
+        while (record := self._waiting.get()) is not None:
             figures = msgspec.structs.asdict(record)
             del figures["time"]
-            work.reporter.event(Recovered, **figures)
-
-    return tell
+            self._work.reporter.event(Recovered, **figures)
 
 
 def _points(work: Work, payload: FlrStartPayload) -> tuple[Points, str]:

@@ -22,7 +22,6 @@ from flr.recovery.index import Searches
 from flr.recovery.life import Life
 from flr.recovery.points import Points
 from flr.recovery.recovery import Recovery
-from flr.restore.preview import Preview
 from flr.restore.restoration import Restorations
 from flr.restore.target import Target
 from mover.clock import SYSTEM, Clock
@@ -60,11 +59,9 @@ class Desk:
         self.downloads = Downloads(self.recovery)
         self._stack.callback(self.downloads.close)
         self._restores: Restorations | None = None
-        self.preview: Preview | None = None
         if target is not None:
             self._restores = Restorations(self.recovery, target, life, clock)
             self._stack.callback(self._restores.close)
-        self._stack.callback(self.keep_preview, None)
         self._lock = threading.Lock()
         self._folders: OrderedDict[tuple[str, str, int], Folder] = OrderedDict()
 
@@ -79,12 +76,6 @@ class Desk:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
-
-    def keep_preview(self, preview: Preview | None) -> None:
-        """Instead of the one before, which is given up."""
-        old, self.preview = self.preview, preview
-        if old is not None:
-            old.end()
 
     def restores(self) -> tuple[Restorations | None, str]:
         """What writes to the original machine; or None, and why files only go to the person's own computer."""

@@ -46,9 +46,11 @@ class Mailbox(Protocol):
 
 
 class FolderMailbox:
-    """For the worker's own user, or root: the folder's mode says so."""
+    """For the worker's own user, or root: the folder's mode says so. A folder that is there already and was not made by one of
+    these is left alone: it would be emptied."""
 
     PARTS = ("requests", "replies", "blobs")
+    MARK = ".flr-restore"
     busy, idle = 0.02, 0.2
 
     def __init__(self, root: Path) -> None:
@@ -57,10 +59,15 @@ class FolderMailbox:
 
     def open(self) -> None:
         try:
+            if self._root.exists() and any(self._root.iterdir()) and not (self._root / self.MARK).exists():
+                hint = "name a folder that is not there yet: it is emptied, and deleted at the end"
+                raise TargetError("the restore tool's folder holds something else", self._root, hint)
             self.close()
-            for part in self.PARTS:
-                (self._root / part).mkdir(parents=True, mode=0o700)
+            self._root.mkdir(parents=True, exist_ok=True)
             self._root.chmod(0o700)
+            (self._root / self.MARK).touch()
+            for part in self.PARTS:
+                (self._root / part).mkdir(mode=0o700)
         except OSError as error:
             raise TargetError(
                 "the folder for the restore tool cannot be made", f"{self._root}: {error.strerror}"
@@ -83,7 +90,10 @@ class FolderMailbox:
         self._write("blobs", name, parts)
 
     def remove(self, name: str) -> None:
-        (self._root / "blobs" / name).unlink(missing_ok=True)
+        try:
+            (self._root / "blobs" / name).unlink(missing_ok=True)
+        except OSError:
+            pass  # it goes with the folder
 
     def send(self, message: bytes) -> None:
         self._serial += 1
@@ -110,4 +120,5 @@ class FolderMailbox:
         return f"open({str(self._root / 'blobs' / name)!r}, 'rb').read()"
 
     def close(self) -> None:
-        shutil.rmtree(self._root, ignore_errors=True)
+        if (self._root / self.MARK).exists():
+            shutil.rmtree(self._root, ignore_errors=True)

@@ -4,6 +4,7 @@ it."""
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Sequence
 from itertools import islice
@@ -18,7 +19,7 @@ from flr.recovery.life import Life
 from flr.recovery.recovery import Recovery
 from flr.restore import tool
 from flr.restore.steps import Entry, Places, folder_parts, text_of
-from flr.restore.target import RULES, Found, Target
+from flr.restore.target import RULES, Found, Target, rounded
 from mover.errors import MoverError, UsageError
 
 AT_ONCE = 1000
@@ -61,14 +62,10 @@ class Preview:
         self._target = target
         self._life = life
         self._base = folder
+        self.id = secrets.token_hex(4)
         self._places = Places(recovery, folder_parts(folder) if folder else None)
         self._places.check(self._items)
-        self._thread = threading.Thread(target=self._run, name="flr-preview", daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        self.stop.set()
-        self._thread.join()
+        threading.Thread(target=self._run, name="flr-preview", daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -109,15 +106,13 @@ class Preview:
             self.blocked[there.why] = self.blocked.get(there.why, 0) + 1
             return
         modified = entry.found.modified
+        seen = rounded(modified, self._target.resolution)
         for rule in RULES:
-            self.by_rule[rule][tool.decide(rule, entry.kind, modified or 0, there.kind, there.modified)] += 1
+            self.by_rule[rule][tool.decide(rule, entry.kind, seen, there.kind, there.modified)] += 1
         if there.kind and not (entry.kind == "folder" and there.kind == "folder"):
             self.conflict_count += 1
             if len(self.conflicts) < MOST_CONFLICTS:
-                same = there.kind == entry.kind == "file" and (there.size, there.modified) == (
-                    entry.found.size,
-                    modified,
-                )
+                same = there.kind == entry.kind == "file" and (there.size, there.modified) == (entry.found.size, seen)
                 self.conflicts.append(
                     Conflict(
                         shown(entry.target), entry.kind, entry.found.size, None if modified is None else modified / 1e9,
@@ -127,7 +122,8 @@ class Preview:
 
     def document(self) -> dict[str, Any]:
         return {
-            "state": self.state, "entries": self.entries, "files": self.files, "bytes": self.bytes, "free": self.free,
+            "id": self.id, "state": self.state, "entries": self.entries, "files": self.files, "bytes": self.bytes,
+            "free": self.free,
             "conflicts": self.conflicts, "conflict_count": self.conflict_count, "rules": self.by_rule,
             "blocked": [{"why": why, "count": count} for why, count in list(self.blocked.items())[:20]],
             "left_out": self.left_out, "unreadable": self.unreadable, "error": self.error,

@@ -11,7 +11,8 @@ from __future__ import annotations
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -21,31 +22,60 @@ from flr.printable import shown
 from flr.recovery.basket import Item
 from flr.recovery.life import Life
 from flr.recovery.recovery import OpenPoint, Recovery
-from flr.recovery.selection import Path
+from flr.recovery.selection import Path, sources
 from flr.restore import tool
+from flr.restore.preview import Preview
 from flr.restore.steps import Entry, Places, Steps, folder_parts, text_of
-from flr.restore.target import Order, Rule, Status, Step, Target
+from flr.restore.target import Found, Order, Rule, Status, Step, Target, rounded
 from mover.clock import Clock
 from mover.errors import MoverError, UsageError
 from mover.progress import Progress, Snapshot
 
-MOST = 20
+MOST, MOST_PREVIEWS = 20, 4
 """Restores of a session that are remembered."""
-MOST_PROBLEMS, MOST_FAILED = 1000, 20_000
+MOST_PROBLEMS, MOST_SHOWN = 1000, 200
 LOOK_AT_ONCE = 500
+STOP_SECONDS = 10.0
+"""For which a restore may take to stop at a session's end before its machine is let go of."""
 Told = Callable[[Entry, Status, str], None]
 """Of each file, link and folder: how it ended, and its SHA-256 if it was written."""
 State = Literal["waiting", "counting", "running", "stopping", "done", "stopped", "failed"]
 
 
+class Ledger:
+    """Which entries of a selection ended well, by their place in the order in which a walk meets them: that is the same each
+    time, for nothing in a restore point changes. Retries of a restore share it with the first. A bit an entry."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+        self.marked = 0
+        self.total: int | None = None
+
+    def mark(self, place: int) -> None:
+        byte, bit = divmod(place, 8)
+        if byte >= len(self._bits):
+            self._bits.extend(bytes(byte + 1 - len(self._bits) + 4096))
+        if not self._bits[byte] >> bit & 1:
+            self._bits[byte] |= 1 << bit
+            self.marked += 1
+
+    def has(self, place: int) -> bool:
+        byte, bit = divmod(place, 8)
+        return byte < len(self._bits) and bool(self._bits[byte] >> bit & 1)
+
+    @property
+    def left(self) -> bool:
+        """Whether anything did not end well, or may not have."""
+        return self.total is None or self.marked < self.total
+
+
 class Wish(NamedTuple):
-    """`folder`: of the machine, b"" for where the items were. `only`: entries by their item and path, None for all."""
+    """`folder`: of the machine, b"" for where the items were."""
 
     items: tuple[Item, ...]
     rule: Rule
     folder: bytes = b""
     privileges: bool = False
-    only: frozenset[tuple[int, bytes]] | None = None
 
 
 class Tally:
@@ -53,12 +83,12 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts = {"done": 0, "warning": 0, "skipped": 0, "failed": 0}
-        self.entries = self.bytes = self.sent = 0
+        self.entries = self.bytes = self.sent = self.unread = 0
         self.begun = self.over = False
 
     @property
     def ended(self) -> int:
-        return sum(self.counts.values())
+        return sum(self.counts.values()) - self.unread
 
 
 class _Known(NamedTuple):
@@ -66,11 +96,13 @@ class _Known(NamedTuple):
 
     entry: Entry
     item: int
+    place: int
     digest: str
 
 
 class Restoration:
-    """`told` is called with how each entry ended, from any thread. Everything else may be read at any time."""
+    """`told` is called with how each entry ended, from any thread. Everything else may be read at any time. `after`: the one that
+    this one does again what is left of."""
 
     def __init__(
         self,
@@ -79,8 +111,9 @@ class Restoration:
         wish: Wish,
         clock: Clock,
         told: Told,
-        renamed: dict[Path, bytes],
         over: Callable[[Restoration], None],
+        after: Restoration | None = None,
+        old: tuple[str, ...] = (),
     ) -> None:
         self.id = secrets.token_hex(4)
         self.wish = wish
@@ -88,26 +121,39 @@ class Restoration:
         self.ended_at: float | None = None
         self.state: State = "waiting"
         self.error: MoverError | None = None
-        self.tallies = [Tally() for _ in wish.items]
         self.problems: list[str] = []
         self.problem_count = 0
-        self.failed: set[tuple[int, bytes]] = set()
-        self.renamed = dict(renamed)
+        self.ledger: Ledger = after.ledger if after is not None else Ledger()
+        self.renamed: dict[Path, bytes] = dict(after.renamed) if after is not None else {}
         self.stop = threading.Event()
         self.over = threading.Event()
+        self._old = old
         self._recovery = recovery
         self._target = target
         self._told = told
-        self._over = over
+        self._at_end = over
         self._clock = clock
         self._lock = threading.Lock()
         self._progress = Progress(clock)
         self._known: dict[int, _Known] = {}
         self._bad: set[int] = set()
-        self._index = {id(item): index for index, item in enumerate(wish.items)}
         self._finished = 0
+        whole = {id(item) for source in sources(wish.items) for _, item in source.items}
+        self.items = [item for item in wish.items if id(item) in whole]
+        self.within = [(item, self._outer(item)) for item in wish.items if id(item) not in whole]
+        self.tallies = [Tally() for _ in self.items]
+        self._index = {id(item): index for index, item in enumerate(self.items)}
         self._places = Places(recovery, folder_parts(wish.folder) if wish.folder else None)
-        self._places.check(wish.items)
+        self._places.check(self.items)
+
+    def _outer(self, item: Item) -> int:
+        """The item that this one stands within, or is."""
+        return next(
+            index
+            for index, outer in enumerate(self.items)
+            if (outer.point, outer.volume) == (item.point, item.volume)
+            and (outer.path == item.path or item.path.startswith(outer.path.rstrip(b"/") + b"/"))
+        )
 
     # -- for whoever looks
 
@@ -115,33 +161,14 @@ class Restoration:
     def suffix(self) -> str:
         return datetime.fromtimestamp(self.began, UTC).strftime("_RESTORED_%Y%m%d_%H%M%S")
 
+    @property
+    def retries(self) -> bool:
+        """Whether it can be gone on with: it is over, and something of it did not end well."""
+        return self.over.is_set() and (self.ledger.left or any(tally.unread for tally in self.tallies))
+
     def snapshot(self) -> Snapshot:
         with self._lock:
             return self._progress.snapshot()
-
-    def retry(self) -> Wish:
-        """For what failed and what was not reached. UsageError when there is nothing."""
-        with self._lock:
-            again = {index for index, tally in enumerate(self.tallies) if not tally.over}
-            failed = set(self.failed)
-        if self.error is not None or len(failed) >= MOST_FAILED:
-            only = None
-        else:
-            only = frozenset(failed)
-        if self.state not in ("done", "stopped", "failed"):
-            raise UsageError("the restore is still running", self.id, "wait for its end, or stop it")
-        wanted = [
-            item
-            for index, item in enumerate(self.wish.items)
-            if index in again
-            or any(number == item.id for number, _ in failed)
-            or (only is None and self.error is not None)
-        ]
-        if not wanted:
-            raise UsageError("nothing failed", self.id, "there is nothing to do again")
-        if again:
-            only = None  # what was not reached has no list: everything of those items, by the same rule
-        return self.wish._replace(items=tuple(wanted), only=only)
 
     # -- the work
 
@@ -152,7 +179,7 @@ class Restoration:
                 self.state = "counting"
                 self._count(life)
                 self.state = "running"
-                order = Order(self.id, self.wish.rule, self.suffix, self.wish.privileges)
+                order = Order(self.id, self.wish.rule, self.suffix, self.wish.privileges, self._old)
                 self._target.run(order, self._steps(life), self._ended)
             self.state = "stopped" if self._stopped(life) else "done"
         except MoverError as error:
@@ -164,64 +191,70 @@ class Restoration:
             with self._lock:
                 left, self._known = list(self._known.values()), {}
             for known in left:  # nobody heard how it ended
-                self._note(known.item, known.entry, Status(0, "failed", "it is not known whether it was written"), "")
-            self._over(self)
+                self._note(known, Status(0, "failed", "it is not known whether it was written"))
+            self._at_end(self)
             self.over.set()
 
     def _stopped(self, life: Life) -> bool:
         return self.stop.is_set() or life.ended.is_set()
 
-    def _wanted(self, entry: Entry) -> bool:
-        return self.wish.only is None or (entry.item.id, entry.path) in self.wish.only
-
     def _entries(
         self, problem: Callable[[Item, bytes, str], None], begun: Callable[[Item], None]
-    ) -> Iterator[tuple[OpenPoint, Entry]]:
-        for opened, entry in self._places.entries(self.wish.items, problem, begun):
-            if self._wanted(entry) and entry.place:
-                yield opened, entry
+    ) -> Iterator[tuple[int, OpenPoint, Entry]]:
+        """Those that are wanted, each with its place."""
+        every = self._places.entries(self.items, problem, begun)
+        for place, (opened, entry) in enumerate(every):
+            if not self.ledger.has(place) and entry.place:
+                yield place, opened, entry
 
     def _count(self, life: Life) -> None:
         total = 0
-        for _, entry in self._entries(lambda item, path, text: None, lambda item: None):
+        place = -1
+        every = self._places.entries(self.items, lambda item, path, text: None, lambda item: None)
+        for place, (_, entry) in enumerate(every):
             if self._stopped(life):
                 return
+            if not entry.place:
+                self.ledger.mark(place)  # the machine's root itself
+            if self.ledger.has(place):
+                continue
             tally = self.tallies[self._index[id(entry.item)]]
             tally.entries += 1
             if entry.kind == "file":
                 tally.bytes += entry.found.size
                 total += entry.found.size
+        self.ledger.total = place + 1
         self._progress.stage("restore", total)
 
     def _steps(self, life: Life) -> Iterator[Step]:
         steps = Steps(self._bad.__contains__, self.renamed)
-        now: int | None = None
-
-        def begun(item: Item) -> None:
-            nonlocal now
-            if now is not None:
-                self.tallies[now].over = True
-            now = self._index[id(item)]
-            self.tallies[now].begun = True
+        order: list[int] = []  # of items, as their entries begin to come: perhaps long before they are looked at
 
         def problem(item: Item, path: bytes, text: str) -> None:
-            index = self._index[id(item)]
+            tally = self.tallies[self._index[id(item)]]
             with self._lock:
-                self.tallies[index].counts["failed"] += 1
+                tally.counts["failed"] += 1
+                tally.unread += 1
                 self._problem(shown(path), text)
 
-        entries = self._entries(problem, begun)
+        def begins(index: int) -> None:
+            for other in order[: order.index(index)]:
+                self.tallies[other].over = True
+            self.tallies[index].begun = True
+
+        entries = self._entries(problem, lambda item: order.append(self._index[id(item)]))
         if self.wish.rule in ("skip", "newer"):
-            entries = self._worth_sending(entries)
-        for opened, entry in entries:
+            entries = self._worth_sending(entries, life)
+        for place, opened, entry in entries:
             if self._stopped(life):
                 return
             index = self._index[id(entry.item)]
+            begins(index)
             number = steps.number()
             with self._lock:
-                self._known[number] = _Known(entry, index, "")
+                self._known[number] = _Known(entry, index, place, "")
 
-            def sent(at: int, entry: Entry = entry) -> None:
+            def sent(at: int) -> None:
                 with self._lock:
                     self._progress.update(self._finished + at)
 
@@ -230,36 +263,51 @@ class Restoration:
                     if step.line[0] == "close":
                         with self._lock:
                             if number in self._known:
-                                self._known[number] = _Known(entry, index, steps.digest)
+                                self._known[number] = _Known(entry, index, place, steps.digest)
                     yield step
             except RecoveryError as error:
                 text = error.what if entry.kind == "other" else f"{error.what}: {error.value}".removesuffix(": ")
-                state = "skipped" if entry.kind == "other" else "failed"
-                self._ended(Status(number, state, text))
-            if entry.kind == "file":
-                with self._lock:
-                    self._finished += entry.found.size
-                    self._progress.update(self._finished)
-        if now is not None:
-            self.tallies[now].over = True
+                self._ended(Status(number, "skipped" if entry.kind == "other" else "failed", text))
+            self._pass(entry)
+        if not self._stopped(life):
+            for tally in self.tallies:
+                tally.over = True
 
-    def _worth_sending(self, entries: Iterator[tuple[OpenPoint, Entry]]) -> Iterator[tuple[OpenPoint, Entry]]:
+    def _pass(self, entry: Entry) -> None:
+        """Its bytes are behind us, whether they were sent or not."""
+        if entry.kind == "file":
+            with self._lock:
+                self._finished += entry.found.size
+                self._progress.update(self._finished)
+
+    def _worth_sending(
+        self, entries: Iterator[tuple[int, OpenPoint, Entry]], life: Life
+    ) -> Iterator[tuple[int, OpenPoint, Entry]]:
         """Without files that would be skipped: their content need not be read. Whoever writes looks again."""
         while some := list(islice(entries, LOOK_AT_ONCE)):
-            found, _ = self._target.look("/", [text_of(entry.target) for _, entry in some])
-            for (opened, entry), there in zip(some, found, strict=True):
-                choice = "make"
-                if there.kind != "blocked" and entry.kind in ("file", "link"):
-                    choice = tool.decide(
-                        self.wish.rule, entry.kind, entry.found.modified or 0, there.kind, there.modified
-                    )
-                if choice == "skip":
-                    text = "what stands there is not older" if self.wish.rule == "newer" else "something stands there"
-                    self._note(self._index[id(entry.item)], entry, Status(0, "skipped", text), "")
-                    if entry.kind == "file":
-                        self._finished += entry.found.size
-                    continue
-                yield opened, entry
+            if self._stopped(life):
+                return
+            found, _ = self._target.look("/", [text_of(entry.target) for _, _, entry in some])
+            with ExitStack() as stack:  # the walk may be at another point already
+                points: dict[str, OpenPoint] = {}
+                for (place, _, entry), there in zip(some, found, strict=True):
+                    if self._skips(entry, there):
+                        text = (
+                            "what stands there is not older" if self.wish.rule == "newer" else "something stands there"
+                        )
+                        self._note(_Known(entry, self._index[id(entry.item)], place, ""), Status(0, "skipped", text))
+                        self._pass(entry)
+                        continue
+                    point = entry.item.point
+                    if point not in points:
+                        points[point] = stack.enter_context(self._recovery.using(point))
+                    yield place, points[point], entry
+
+    def _skips(self, entry: Entry, there: Found) -> bool:
+        if there.kind == "blocked" or entry.kind not in ("file", "link"):
+            return False
+        modified = rounded(entry.found.modified, self._target.resolution)
+        return bool(tool.decide(self.wish.rule, entry.kind, modified, there.kind, there.modified) == "skip")
 
     def _ended(self, status: Status) -> None:
         with self._lock:
@@ -267,21 +315,22 @@ class Restoration:
             if status.state == "failed":
                 self._bad.add(status.number)
         if known is not None:
-            self._note(known.item, known.entry, status, known.digest)
+            self._note(known, status)
 
-    def _note(self, index: int, entry: Entry, status: Status, digest: str) -> None:
+    def _note(self, known: _Known, status: Status) -> None:
+        entry = known.entry
         with self._lock:
-            tally = self.tallies[index]
+            tally = self.tallies[known.item]
             tally.counts[status.state] += 1
             if entry.kind == "file" and status.state in ("done", "warning"):
                 tally.sent += entry.found.size
-            if status.state == "failed" and len(self.failed) < MOST_FAILED:
-                self.failed.add((entry.item.id, entry.path))
+            if status.state != "failed":
+                self.ledger.mark(known.place)
             if status.state in ("failed", "warning") or (status.state == "skipped" and entry.kind == "other"):
                 self._problem(shown(entry.target), status.text)
             if status.name and stat.S_ISDIR(entry.found.mode):
                 self.renamed[entry.place] = status.name.encode("utf-8", "surrogateescape")
-        self._told(entry, status, digest if status.state in ("done", "warning") else "")
+        self._told(entry, status, known.digest if status.state in ("done", "warning") else "")
 
     def _problem(self, path: str, text: str) -> None:
         self.problem_count += 1
@@ -299,16 +348,37 @@ class Restorations:
         self._clock = clock
         self._lock = threading.Lock()
         self._made: list[tuple[Restoration, threading.Thread]] = []
+        self._previews: list[Preview] = []
+
+    def look(self, items: Sequence[Item], folder: bytes) -> Preview:
+        """What a restore would meet. The newest MOST_PREVIEWS go on: each person has one. UsageError."""
+        made = Preview(self._recovery, self.target, items, folder, self._life)
+        with self._lock:
+            self._previews.append(made)
+            for old in self._previews[:-MOST_PREVIEWS]:
+                old.stop.set()
+            self._previews = [old for old in self._previews if not old.stop.is_set() or not old.over.is_set()]
+        return made
+
+    def preview(self, identifier: str) -> Preview:
+        with self._lock:
+            for made in self._previews:
+                if made.id == identifier and not made.stop.is_set():
+                    return made
+        raise NodeNotFound("no such preview", shown(identifier.encode()[:100]), "open the dialog again")
 
     def start(
-        self,
-        wish: Wish,
-        told: Told,
-        renamed: dict[Path, bytes] | None = None,
-        over: Callable[[Restoration], None] = lambda made: None,
+        self, wish: Wish, told: Told, over: Callable[[Restoration], None] = lambda made: None, after: str = ""
     ) -> Restoration:
-        """`renamed`: folders that an earlier try put beside others; `over` is called at its end. UsageError for what cannot be,
-        or while another one runs; TargetGone."""
+        """UsageError for what cannot be, or while another one runs. `after`: the id of the one that is gone on with, whose wish
+        counts; `over` is called at the end."""
+        earlier = self.get(after) if after else None
+        if earlier is not None:
+            if not earlier.retries:
+                raise UsageError(
+                    "there is nothing to do again", earlier.id, "all of it was restored, or it is still running"
+                )
+            wish = earlier.wish
         if not wish.items:
             raise UsageError("nothing was chosen", "", "put files or folders on the restore list first")
         state = self.target.state()
@@ -317,10 +387,11 @@ class Restorations:
         with self._lock:
             if any(not made.over.is_set() for made, _ in self._made):
                 raise UsageError("another restore is running", "", "wait for its end, or stop it")
-            made = Restoration(self._recovery, self.target, wish, self._clock, told, renamed or {}, over)
+            old = tuple(made.id for made, _ in self._made if made.state in ("failed", "stopped"))
+            made = Restoration(self._recovery, self.target, wish, self._clock, told, over, earlier, old)
             thread = threading.Thread(target=made.run, args=(self._life,), name="flr-restore", daemon=True)
             self._made = [*self._made, (made, thread)][-MOST:]
-        thread.start()
+            thread.start()
         return made
 
     def get(self, identifier: str) -> Restoration:
@@ -335,14 +406,20 @@ class Restorations:
             return [made for made, _ in reversed(self._made)]
 
     def close(self) -> None:
-        """What runs is stopped: the file that is being written goes, what is written stays."""
+        """What runs is stopped: the file that is being written goes, what is written stays. A machine that does not answer is not
+        waited for."""
         with self._lock:
             threads = [thread for _, thread in self._made]
-        for made in self.all():
-            made.stop.set()
+            previews = list(self._previews)
+        for stop in [made.stop for made in self.all()] + [preview.stop for preview in previews]:
+            stop.set()
+        for thread in threads:
+            thread.join(STOP_SECONDS)
+        self.target.close()
         for thread in threads:
             thread.join()
-        self.target.close()
+        for preview in previews:
+            preview.over.wait()
 
 
 def document(made: Restoration) -> dict[str, Any]:
@@ -351,33 +428,31 @@ def document(made: Restoration) -> dict[str, Any]:
     counts = {
         word: sum(tally.counts[word] for tally in made.tallies) for word in ("done", "warning", "skipped", "failed")
     }
+    items = [_item(made, item, made.tallies[index]) for index, item in enumerate(made.items[:MOST_SHOWN])]
+    items += [_item(made, item, made.tallies[outer]) for item, outer in made.within[:MOST_SHOWN]]
     return {
         "id": made.id, "state": made.state, "rule": made.wish.rule, "folder": shown(made.wish.folder),
-        "began": made.began, "ended": made.ended_at, "counts": counts,
-        "entries": sum(tally.entries for tally in made.tallies),
+        "began": made.began, "ended": made.ended_at if made.over.is_set() else None, "counts": counts,
+        "stopping": made.stop.is_set() and not made.over.is_set(), "entries": sum(tally.entries for tally in made.tallies),
         "done": snapshot.done, "total": snapshot.total, "rate": snapshot.rate, "eta": snapshot.eta,
-        "items": [_item(made, item, tally) for item, tally in zip(made.wish.items[:200], made.tallies, strict=False)],
-        "problems": made.problems[:200], "problem_count": made.problem_count,
-        "retry": made.over.is_set() and (bool(made.failed) or any(not tally.over for tally in made.tallies)),
-        "error": made.error,
+        "items": items, "item_count": len(made.wish.items), "retry": made.retries, "error": made.error,
+        "problems": made.problems[:MOST_SHOWN], "problem_count": made.problem_count,
     }  # fmt: skip
 
 
 def _item(made: Restoration, item: Item, tally: Tally) -> dict[str, Any]:
-    over = made.over.is_set()
     counts = tally.counts
-    if not over and not (tally.over and tally.ended >= tally.entries):
-        state = "running" if tally.begun else "waiting"
-    elif not tally.over:
-        state = "stopped" if made.error is None else "failed"
+    whole = tally.over and tally.ended >= tally.entries
+    if not whole:
+        state = (
+            ("failed" if made.error else "stopped") if made.over.is_set() else "running" if tally.begun else "waiting"
+        )
     elif counts["failed"]:
         state = "failed"
     elif counts["warning"]:
         state = "warning"
-    elif counts["skipped"] and not counts["done"]:
-        state = "skipped"
     else:
-        state = "done"
+        state = "skipped" if counts["skipped"] and not counts["done"] else "done"
     return {
         "id": item.id, "name": shown(item.name or b"/"), "path": shown(item.path), "state": state, "counts": counts,
         "entries": tally.entries, "bytes": tally.bytes, "sent": tally.sent,

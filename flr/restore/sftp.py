@@ -50,6 +50,7 @@ class SftpTarget:
     """Connects when it is used first, and anew when the connection broke."""
 
     name = "SFTP"
+    resolution = 10**9
 
     def __init__(self, login: Login) -> None:
         self._login = login
@@ -176,6 +177,8 @@ class SftpTarget:
 class _Files:
     """The server's files as `flr.restore.tool.Local` has this machine's. A folder is its path."""
 
+    resolution = 10**9  # of SFTP's times
+
     def __init__(self, target: SftpTarget) -> None:
         self._ask = target.ask
 
@@ -203,7 +206,14 @@ class _Files:
         except FileNotFoundError:
             return "", 0, 0
         kind = tool.KINDS.get(stat.S_IFMT(found.permissions or 0), "other")
-        return kind, found.size or 0, (found.mtime or 0) * 10**9 + (found.mtime_ns or 0)
+        modified = found.mtime or 0
+        if modified >= 1 << 31:  # 32 bits, of which 2038 and 1901 make different years: a file of today is of neither
+            modified -= 1 << 32
+        return kind, found.size or 0, modified * 10**9
+
+    def names(self, folder: bytes) -> list[str]:
+        found = self._ask(lambda client: client.listdir(folder))
+        return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in found]
 
     def free(self, folder: bytes) -> int:
         found = self._ask(lambda client: client.statvfs(folder))
@@ -230,6 +240,9 @@ class _Files:
 
     def resize(self, file: Any, size: int) -> None:
         self._ask(lambda client: file.truncate(size))
+
+    def settle(self, file: Any) -> None:
+        pass  # what the server holds back is its own affair
 
     def sync(self, file: Any) -> None:
         try:
@@ -261,7 +274,8 @@ class _Files:
             attempt("mode", asyncssh.SFTPAttrs(permissions=attributes["mode"]))
         if "mtime" in attributes:
             accessed, modified = tool.times(attributes)
-            attempt("times", asyncssh.SFTPAttrs(atime=accessed // 10**9, mtime=modified // 10**9))
+            seconds = [value // 10**9 & 0xFFFFFFFF for value in (accessed, modified)]
+            attempt("times", asyncssh.SFTPAttrs(atime=seconds[0], mtime=seconds[1]))
         return problems
 
     def put(self, folder: bytes, name: str, final: str, replace: bool) -> None:

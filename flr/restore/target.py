@@ -42,15 +42,16 @@ class Found(NamedTuple):
 
 class Order(NamedTuple):
     """Of one restoration. `suffix`: of names that are kept beside others. `privileges`: set-user-id bits and file capabilities come
-    back too."""
+    back too. `old`: earlier runs, which may have left half files."""
 
     run: str
     rule: Rule
     suffix: str
     privileges: bool
+    old: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        return {"run": self.run, "rule": self.rule, "suffix": self.suffix, "privileges": self.privileges}
+        return self._asdict()
 
 
 class Status(NamedTuple):
@@ -72,10 +73,16 @@ class Step(NamedTuple):
 Tell = Callable[[Status], None]
 
 
+def rounded(nanoseconds: int | None, resolution: int) -> int:
+    """As a machine tells it that knows no finer times."""
+    return (nanoseconds or 0) // resolution * resolution
+
+
 class Target(Protocol):
-    """Used by one restoration or preview at a time. TargetGone when it is not reached."""
+    """TargetGone when the machine is not reached. `resolution`: nanoseconds by which it tells times."""
 
     name: str
+    resolution: int
 
     def state(self) -> State: ...
 

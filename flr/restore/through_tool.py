@@ -16,7 +16,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from flr.restore import tool
 from flr.restore.mailbox import Mailbox
@@ -25,23 +27,48 @@ from mover.clock import Clock
 from mover.errors import MoverError
 
 PACK_BYTES, PACK_STEPS = 8 << 20, 2000
-"""Of content, and steps, that travel at once."""
+"""Of content and of the manifest, and steps, that travel at once."""
 AHEAD = 3
 """Requests that are on their way while the tool works on one: with the packs of these all that lies in the mailbox."""
 LOOK_PATHS = 2000
 SILENCE_SECONDS = 90.0
-"""Without a word from a tool after which it counts as gone; it speaks every 20 seconds at least, but while it writes a pack."""
+"""Without a word from a tool after which it counts as gone; it speaks every 20 seconds at least."""
+GAP_SECONDS = 60.0
+"""For which a reply may be late that another one has overtaken."""
+UNREACHED_SECONDS = 30.0
+"""For which the mailbox may fail before anybody is told."""
 TOOL = "restore-tool.py"
 LEAST_VERSION = 1
+STARTED_ANEW = "the restore tool on the machine was started anew"
+LOST = "a word of the restore tool was lost"
+
+
+class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What is told of a step's entry."""
+
+    number: int
+    state: Literal["done", "warning", "skipped", "failed"]
+    text: Annotated[str, msgspec.Meta(max_length=2000)]
+    name: Annotated[str, msgspec.Meta(max_length=2000)]
+
+
+class _There(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """What is told of a path."""
+
+    kind: Literal["", "file", "folder", "link", "other", "blocked"]
+    size: int
+    modified: int
+    why: Annotated[str, msgspec.Meta(max_length=2000)]
 
 
 class _Asked:
-    """A request that is under way."""
+    """A request that is under way: as it was sent, its number, what it is told."""
 
-    def __init__(self, identifier: int, rows: Callable[[list[Any]], None], blobs: list[str]) -> None:
+    def __init__(self, identifier: int, rows: Callable[[list[Any]], None]) -> None:
         self.id = identifier
         self.rows = rows
-        self.blobs = blobs
+        self.number = 0
+        self.data = b""
         self.done = threading.Event()
         self.answer: dict[str, Any] = {}
         self.problem = ""
@@ -51,22 +78,23 @@ class ToolTarget:
     """A context manager by `close`; `open` first. `until`: Unix seconds at which the session ends at the latest."""
 
     name = "restore tool"
+    resolution = 1
 
     def __init__(self, mailbox: Mailbox, clock: Clock, until: float) -> None:
         self._mailbox = mailbox
         self._clock = clock
         self._until = until
         self._key = secrets.token_bytes(32)
-        self._hello = tool.derived(self._key, "hello", "")
+        self._hello, self._in, self._out = (tool.derived(self._key, way) for way in ("hello", "requests", "replies"))
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._look = threading.Event()
-        self._news = threading.Condition(self._lock)
         self._greeting: dict[str, Any] | None = None
-        self._greeted: set[str] = set()
-        self._in = self._out = b""
+        self._greeted: list[str] = []
         self._sent = self._taken = 0
         self._early: dict[int, dict[str, Any]] = {}
+        self._sealed: dict[int, bytes] = {}
+        self._gap = 0.0
         self._asked: dict[int, _Asked] = {}
         self._serial = 0
         self._heard = 0.0
@@ -89,7 +117,7 @@ class ToolTarget:
             [
                 "#!/bin/sh",
                 "command -v python3 >/dev/null || { echo 'the restore tool needs python3' >&2; exit 3; }",
-                "exec python3 - <<'END_OF_TOOL'",
+                "exec python3 -I - <<'END_OF_TOOL'",
                 "import hashlib, json, sys, urllib.request",
                 f"C = json.loads({json.dumps(config)!r})",
                 f"code = {self._mailbox.fetch(TOOL)}",
@@ -104,16 +132,20 @@ class ToolTarget:
     # -- what is heard
 
     def _listen(self) -> None:
+        reached = self._clock.monotonic()
         while not self._closed.is_set():
             took = False
             try:
                 for data in self._mailbox.take():
                     took = self._heard_of(data) or took
-                self._problem = ""
+                reached, self._problem = self._clock.monotonic(), ""
             except MoverError as error:
-                self._problem = f"{error.what}: {error.value}"
+                if self._clock.monotonic() - reached > UNREACHED_SECONDS:
+                    self._problem = f"{error.what}: {error.value}"
+            except Exception as error:  # this thread is the only one that hears: it goes on
+                self._problem = f"a defect of this program: {type(error).__name__}"
             with self._lock:
-                self._silence()
+                self._judge()
                 busy = bool(self._asked)
             if busy and not took:
                 self._clock.wait(self._closed, self._mailbox.busy)
@@ -121,59 +153,102 @@ class ToolTarget:
                 self._clock.wait(self._look, self._mailbox.idle)  # or until something is asked
                 self._look.clear()
 
-    def _silence(self) -> None:
-        if self._greeting is not None and self._clock.monotonic() - self._heard > SILENCE_SECONDS and self._asked:
+    def _judge(self) -> None:
+        """Whether there is still somebody to wait for."""
+        now = self._clock.monotonic()
+        if self._asked and now - self._heard > SILENCE_SECONDS:
             self._fail("the restore tool on the machine does not answer")
+        if self._early and now - self._gap > GAP_SECONDS:
+            self._fail(LOST)
+            self._taken = min(self._early) - 1
 
     def _fail(self, why: str) -> None:
         for asked in self._asked.values():
             asked.problem = why
             asked.done.set()
         self._asked.clear()
-        self._news.notify_all()
 
     def _heard_of(self, data: bytes) -> bool:
-        """Whether it was a reply of this session's tool."""
-        greeting = tool.opened(self._hello, data)
-        if greeting is not None:
-            return self._greet(greeting[1])
-        with self._lock:
-            message = tool.opened(self._out, data) if self._out else None
-            if message is None or message[0] <= self._taken:
+        """Whether it was a reply of this session's tool. Whatever a machine that has the key may say, this goes on."""
+        try:
+            greeting = tool.opened(self._hello, data)
+            if greeting is not None:
+                return self._greet(str(greeting[1][1]), dict(greeting[2]))
+            message = tool.opened(self._out, data)
+            if message is None:
                 return False
-            self._heard = self._clock.monotonic()
-            self._early[message[0]] = message[1]
-            while (following := self._early.pop(self._taken + 1, None)) is not None:
+            number, (_, word), body = message
+            with self._lock:
+                if word != self._tool()[1] or not isinstance(number, int) or number <= self._taken:
+                    return False
+                self._heard = self._clock.monotonic()
+                self._early[number] = dict(body)
+        except MoverError:
+            raise
+        except Exception:
+            return False
+        while True:
+            with self._lock:
+                following = self._early.pop(self._taken + 1, None)
+                if following is None:
+                    self._gap = self._clock.monotonic()
+                    return True
                 self._taken += 1
-                self._reply(following)
-            return True
+            self._reply(following)  # not under the lock: what it calls may take its time
 
-    def _greet(self, body: dict[str, Any]) -> bool:
-        nonce = str(body.get("nonce", ""))
+    def _tool(self) -> list[Any]:
+        """Which start of the tool is spoken to."""
+        return [len(self._greeted) - 1, self._greeted[-1]] if self._greeted else [0, ""]
+
+    def _greet(self, word: str, body: dict[str, Any]) -> bool:
         with self._lock:
-            if nonce in self._greeted:
+            if word in self._greeted:
                 return False  # an old one again
-            self._greeted.add(nonce)
+            self._greeted.append(word)
             self._greeting = body
-            self._in, self._out = (tool.derived(self._key, way, nonce) for way in ("requests", "replies"))
-            self._sent = self._taken = 0
+            self._taken = self._sent = 0
             self._early.clear()
-            self._heard = self._clock.monotonic()
-            self._fail("the restore tool on the machine was started anew")
-            return True
+            self._sealed.clear()
+            self._heard = self._gap = self._clock.monotonic()
+            self._fail(STARTED_ANEW)
+        self._mailbox.send(self._next({"do": "welcome", "id": 0})[1])
+        return True
 
     def _reply(self, body: dict[str, Any]) -> None:
-        asked = self._asked.get(body.get("to", 0))
+        kind = body.get("is")
+        if kind == "here":
+            self._send_again(body)
+            return
+        with self._lock:
+            asked = self._asked.get(body.get("to", 0))
         if asked is None:
             return
-        if body["is"] == "rows":
-            asked.rows(body["rows"])
-        elif body["is"] == "answer":
-            del self._asked[asked.id]
-            asked.answer = body
-            asked.problem = body.get("problem", "")
-            asked.done.set()
-            self._news.notify_all()
+        try:
+            if kind == "rows":
+                asked.rows(body["rows"])
+            elif kind == "answer":
+                asked.answer = body
+                asked.problem = tool.printable(str(body.get("problem", "")))[:500]
+                self._end(asked)
+        except Exception as error:
+            asked.problem = f"the restore tool said what cannot be: {type(error).__name__}"
+            self._end(asked)
+
+    def _end(self, asked: _Asked) -> None:
+        with self._lock:
+            self._asked.pop(asked.id, None)
+            self._sealed.pop(asked.number, None)
+        asked.done.set()
+
+    def _send_again(self, body: dict[str, Any]) -> None:
+        """What a tool that has nothing to do did not get."""
+        taken = body.get("taken")
+        if body.get("idle") is not True or not isinstance(taken, int):
+            return
+        with self._lock:
+            lost = [data for number, data in sorted(self._sealed.items()) if number > taken]
+        for data in lost:
+            self._mailbox.send(data)
 
     # -- what is asked
 
@@ -189,42 +264,50 @@ class ToolTarget:
             silence = self._clock.monotonic() - self._heard
             if silence > SILENCE_SECONDS:
                 return State(False, f"the restore tool was heard last {silence:.0f} seconds ago", host)
-            if not isinstance(self._greeting.get("version"), int) or self._greeting["version"] < LEAST_VERSION:
+            version = self._greeting.get("version")
+            if not isinstance(version, int) or version < LEAST_VERSION:
                 return State(False, "the restore tool is too old for this worker", host)
             lacks = (
                 [] if self._greeting.get("user") == 0 else ["the tool does not run as root: owners may not come back"]
             )
             return State(True, "the restore tool is connected", host, lacks)
 
-    def _ask(self, body: dict[str, Any], rows: Callable[[list[Any]], None], blobs: list[str]) -> _Asked:
-        state = self.state()
-        if not state.ready:
-            raise TargetGone(state.text, state.host)
+    def _next(self, body: dict[str, Any]) -> tuple[int, bytes]:
+        """The next message to the tool; it is kept until it is known to have arrived."""
+        with self._lock:
+            self._sent += 1
+            data = tool.sealed(self._in, self._sent, self._tool(), body)
+            self._sealed[self._sent] = data
+            return self._sent, data
+
+    def _ask(self, body: dict[str, Any], rows: Callable[[list[Any]], None]) -> _Asked:
         with self._lock:
             self._serial += 1
-            asked = self._asked[self._serial] = _Asked(self._serial, rows, blobs)
-            self._sent += 1
-            data = tool.sealed(self._in, self._sent, {**body, "id": asked.id})
+            asked = _Asked(self._serial, rows)
+            self._asked[asked.id] = asked
+        asked.number, asked.data = self._next({**body, "id": asked.id})
         try:
-            self._mailbox.send(data)
+            self._mailbox.send(asked.data)
         except MoverError:
-            with self._lock:  # whether it arrived nobody knows, and its number cannot be used again
+            with (
+                self._lock
+            ):  # it may have arrived: the number is used, and the tool gets it when it says that it waits for it
                 self._asked.pop(asked.id, None)
-                self._greeting = None
-                self._fail("a request could not be sent: start the restore tool again")
             raise
         self._look.set()
         return asked
 
+    def _reached(self) -> None:
+        state = self.state()
+        if not state.ready:
+            raise TargetGone(state.text, state.host)
+
     def _wait(self, asked: _Asked) -> dict[str, Any]:
-        while not asked.done.is_set():
+        while not asked.done.wait(0.5):
             if self._closed.is_set():
                 raise TargetGone("the session has ended")
-            asked.done.wait(0.5)
-        for blob in asked.blobs:
-            self._mailbox.remove(blob)
         if asked.problem:
-            raise TargetGone(tool.printable(asked.problem)[:500])
+            raise TargetGone(asked.problem)
         return asked.answer
 
     def _manifest(self, data: bytes) -> dict[str, str]:
@@ -233,46 +316,72 @@ class ToolTarget:
         return {"manifest": name, "sha256": hashlib.sha256(data).hexdigest()}
 
     def look(self, base: str, paths: Sequence[str]) -> tuple[list[Found], int | None]:
+        self._reached()
         found: list[Found] = []
         free: int | None = None
         for start in range(0, max(1, len(paths)), LOOK_PATHS):
             some = paths[start : start + LOOK_PATHS]
-            rows: list[Any] = []
+            rows: list[_There] = []
+
+            def told(part: list[Any], rows: list[_There] = rows) -> None:
+                rows += msgspec.convert(part, list[_There])
+
             named = self._manifest(json.dumps({"base": base, "paths": list(some)}).encode())
-            answer = self._wait(self._ask({"do": "look", **named}, rows.extend, [named["manifest"]]))
+            try:
+                answer = self._wait(self._ask({"do": "look", **named}, told))
+            finally:
+                self._mailbox.remove(named["manifest"])
             if len(rows) != len(some):
                 raise TargetGone(
                     "the restore tool told of other files than it was asked for", f"{len(rows)} of {len(some)}"
                 )
-            found += [_found(row) for row in rows]
-            free = answer.get("free")
+            found += [Found(row.kind, row.size, row.modified, tool.printable(row.why)) for row in rows]
+            free = answer["free"] if isinstance(answer.get("free"), int) else None
         return found, free
 
     def run(self, order: Order, steps: Iterable[Step], tell: Tell) -> None:
+        self._reached()
         head = json.dumps(order.document())
 
-        def rows(some: list[Any]) -> None:
-            for row in some:
-                tell(Status(*row))
+        def rows(part: list[Any]) -> None:
+            for row in msgspec.convert(part, list[_Row]):
+                tell(Status(row.number, row.state, tool.printable(row.text), row.name))
 
-        waiting: deque[_Asked] = deque()
+        waiting: deque[tuple[_Asked, list[str]]] = deque()
+        blobs: set[str] = set()
+
+        def finish() -> None:
+            asked, used = waiting.popleft()
+            self._wait(asked)
+            for blob in used:
+                self._mailbox.remove(blob)
+                blobs.discard(blob)
+
         try:
             for lines, pack in _batches(steps):
-                blobs = []
                 named = self._manifest("\n".join([head, *lines]).encode())
+                used = [named["manifest"]]
+                blobs.update(used)
                 if pack:
                     named["pack"] = f"p-{secrets.token_hex(8)}"
+                    used.append(named["pack"])
+                    blobs.update(used)
                     self._mailbox.put(named["pack"], pack)
-                    blobs.append(named["pack"])
-                waiting.append(self._ask({"do": "steps", **named}, rows, [*blobs, named["manifest"]]))
+                waiting.append((self._ask({"do": "steps", **named}, rows), used))
                 while len(waiting) > AHEAD:
-                    self._wait(waiting.popleft())
+                    finish()
             while waiting:
-                self._wait(waiting.popleft())
+                finish()
         finally:
-            # Also after a failure: folders get their modes, what is half written goes.
-            if self.state().ready and not self._closed.is_set():
-                self._wait(self._ask({"do": "end"}, rows, []))
+            if not self._closed.is_set():
+                self._leave(rows, blobs)
+
+    def _leave(self, rows: Callable[[list[Any]], None], blobs: set[str]) -> None:
+        """Also after a failure: folders get their attributes, what is half written goes, and so do blobs that nobody needs."""
+        if self.state().ready:
+            self._wait(self._ask({"do": "end"}, rows))
+        for blob in blobs:
+            self._mailbox.remove(blob)
 
     def close(self) -> None:
         """The tool is told to end; the mailbox goes. StoreError when it cannot be deleted."""
@@ -280,10 +389,7 @@ class ToolTarget:
             return
         if self.state().ready:
             try:
-                with self._lock:
-                    self._sent += 1
-                    data = tool.sealed(self._in, self._sent, {"do": "stop", "id": 0})
-                self._mailbox.send(data)
+                self._mailbox.send(self._next({"do": "stop", "id": 0})[1])
             except MoverError:
                 pass  # it ends when its mailbox is gone
         self._closed.set()
@@ -293,16 +399,11 @@ class ToolTarget:
         self._mailbox.close()
 
 
-def _found(row: Any) -> Found:
-    kind, size, modified, why = row
-    return Found(str(kind), int(size), int(modified), tool.printable(str(why))[:500])
-
-
 def _batches(steps: Iterable[Step]) -> Iterable[tuple[list[str], list[bytes]]]:
     """Lines of a manifest, and the content that they are about."""
     lines: list[str] = []
     pack: list[bytes] = []
-    size = 0
+    size = written = 0
     for step in steps:
         line = step.line
         if step.data:
@@ -310,8 +411,9 @@ def _batches(steps: Iterable[Step]) -> Iterable[tuple[list[str], list[bytes]]]:
             pack.append(step.data)
             size += len(step.data)
         lines.append(json.dumps(line))
-        if size >= PACK_BYTES or len(lines) >= PACK_STEPS:
+        written += len(lines[-1])
+        if max(size, written) >= PACK_BYTES or len(lines) >= PACK_STEPS:
             yield lines, pack
-            lines, pack, size = [], [], 0
+            lines, pack, size, written = [], [], 0, 0
     if lines:
         yield lines, pack

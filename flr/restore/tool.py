@@ -22,6 +22,7 @@ import json
 import os
 import stat
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -29,9 +30,9 @@ import urllib.request
 import xml.etree.ElementTree
 
 VERSION = 1
-LONGEST_NAME = 255
+LONGEST_NAME, LONGEST_TARGET = 255, 4095
 PIECE = 1 << 20
-MOST_REPLY = 20 * 1024
+MOST_REPLY, LONGEST_TEXT = 20 * 1024, 1000
 SERVICE_VERSION = "2020-10-02"
 BUSY_FOR = 60.0
 """Seconds after a request for which the next one is expected soon."""
@@ -39,7 +40,9 @@ HERE_SECONDS = 20.0
 """Between two words that it is there."""
 PATIENCE_SECONDS = 300.0
 """For which a service may fail."""
-HIDDEN_SECONDS = 60
+HIDDEN_SECONDS = 30
+UNSETTLED = 64 << 20
+"""Bytes of a file that the system may hold back: its end would wait for all of them."""
 PRIVILEGES = stat.S_ISUID | stat.S_ISGID
 RIGHTS = "security.capability"
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
@@ -103,6 +106,8 @@ def raw(name):
 class Local:
     """This machine's files. A place is (the folder's descriptor, a name in it)."""
 
+    resolution = 1  # nanoseconds by which times are told
+
     def open_root(self):
         return os.open("/", os.O_RDONLY | os.O_DIRECTORY)
 
@@ -132,6 +137,9 @@ class Local:
             raise
         return KINDS.get(stat.S_IFMT(found.st_mode), "other"), found.st_size, found.st_mtime_ns
 
+    def names(self, folder):
+        return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in os.listdir(folder)]
+
     def free(self, folder):
         """Bytes that may still be written there."""
         found = os.statvfs(folder)
@@ -158,6 +166,10 @@ class Local:
     def resize(self, file, size):
         os.ftruncate(file, size)
 
+    def settle(self, file):
+        """What was written so far stands on the disk."""
+        os.fdatasync(file)
+
     def sync(self, file):
         """All of it stands on the disk after this."""
         os.fsync(file)
@@ -176,23 +188,30 @@ class Local:
                 problems.append("%s: %s" % (what, reason(error)))
 
         if kind == "link":
-            if "uid" in attributes:
-                owner = attributes["uid"], attributes["gid"]
-                attempt("owner", lambda: os.chown(raw(name), owner[0], owner[1], dir_fd=folder, follow_symlinks=False))
             problems += ["%s: not set on a link" % printable(key) for key in attributes.get("xattrs", {})]
-            if "mtime" in attributes:
-                attempt(
-                    "times", lambda: os.utime(raw(name), ns=times(attributes), dir_fd=folder, follow_symlinks=False)
-                )
+            # Not by its name, which somebody may have given to another file meanwhile.
+            handle = os.open(raw(name), os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                if not stat.S_ISLNK(os.fstat(handle).st_mode):
+                    raise Refused("something else was put in its place")
+                place = "/proc/self/fd/%d" % handle
+                if "uid" in attributes:
+                    attempt("owner", lambda: os.chown(place, attributes["uid"], attributes["gid"]))
+                if "mtime" in attributes:
+                    attempt("times", lambda: os.utime(place, ns=times(attributes)))
+            finally:
+                os.close(handle)
             return problems
         handle = self.open_folder(folder, name) if file is None else file
         try:
             if "uid" in attributes:
                 attempt("owner", lambda: os.chown(handle, attributes["uid"], attributes["gid"]))
             for key, value in sorted(attributes.get("xattrs", {}).items()):
-                attempt(
-                    printable(key), lambda key=key, value=value: os.setxattr(handle, raw(key), base64.b64decode(value))
-                )
+
+                def put(key=key, value=value):
+                    os.setxattr(handle, raw(key), base64.b64decode(value))
+
+                attempt(printable(key), put)
             if "mode" in attributes:  # behind the owner and the lists, which change it
                 attempt("mode", lambda: os.chmod(handle, attributes["mode"]))
             if "mtime" in attributes:
@@ -240,7 +259,8 @@ def times(attributes):
 
 
 class Folder:
-    """A folder of a run. `problem`: why nothing can be put into it; `parent` and `name`: where it really is."""
+    """A folder of a run. `problem`: why nothing can be put into it; `parent` and `name`: where it really is; `attributes`: what
+    it gets at the end, None for nothing."""
 
     def __init__(self, parent, name, problem="", attributes=None, skipped=False):
         self.parent = parent
@@ -253,32 +273,35 @@ class Folder:
 class Writing:
     """A file that is being written."""
 
-    def __init__(self, parent, name, temporary, file, entry, replace):
+    def __init__(self, parent, name, temporary, file, size, attributes):
         self.parent = parent
         self.name = name
         self.temporary = temporary
         self.file = file
-        self.entry = entry
-        self.replace = replace
+        self.size = size
+        self.attributes = attributes
         self.at = 0
+        self.unsettled = 0
         self.digest = hashlib.sha256()
 
 
 class Run:
-    """Steps of one restoration. `order`: {"run": its id, "rule", "suffix" of kept names, "privileges": whether set-user-id bits and
-    capabilities come back}. `tell(number, state, text, name)`: how an entry ended: done, warning, skipped or failed; `name` is what
-    it is called now where that is another name.
+    """Steps of one restoration. `order`: {"run": its id, "rule", "suffix" of kept names, "privileges": whether files' set-user-id
+    bits and capabilities come back, "old": ids of runs that may have left half files, which are taken away where this one comes
+    by}. `tell(number, state, text, name)`: how an entry ended: done, warning, skipped or failed; `name` is what it is called now
+    where that is another name. Every entry is told of once.
 
     A step is a list whose first word says what it is:
-        ["folder", number, parent, name, attributes, above]     `parent`: a folder's number, 0 for "/". `above`: only what is in
-        it is
-                                                                restored: it stays as it is where it stands already, and is told of
-                                                                only if it fails
+
+        ["folder", number, parent, name, attributes, above]
+            `parent`: a folder's number, 0 for "/". `above`: only what is in it is restored. Then it stays as it is where it stands
+            already, and is told of only if it fails.
         ["link", number, parent, name, target, attributes]
         ["open", number, parent, name, size, attributes]
         ["data", number, offset, length, where in the pack]
-        ["close", number, SHA-256]                      of the whole file, holes as zeros
-        ["drop", number, why]                           the file cannot be sent whole: what there is of it goes
+        ["close", number, SHA-256 of the whole file, holes as zeros]
+        ["drop", number, why]
+            The file cannot be sent whole: what there is of it goes.
     """
 
     OPEN = 32  # folders whose descriptors are kept
@@ -291,6 +314,7 @@ class Run:
         self.privileges = order["privileges"]
         self.tell = tell
         self.folders = {}
+        self._old = tuple(".flr-%s-" % run for run in order.get("old", []))
         self._handles = {}
         self._writing = {}
         self._unheard = {}
@@ -316,7 +340,7 @@ class Run:
                 raise Refused("a step that this tool does not know: %s" % printable(str(what)))
         except Refused as error:
             self._failed(number, str(error))
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:
             self._failed(number, reason(error))
 
     def _failed(self, number, text):
@@ -328,6 +352,9 @@ class Run:
         if writing is not None:
             try:
                 self.files.close(writing.file)
+            except OSError:
+                pass
+            try:
                 self.files.remove(self._handle(writing.parent), writing.temporary)
             except (OSError, Refused):
                 pass
@@ -347,11 +374,28 @@ class Run:
                 if folder.problem:
                     raise Refused(folder.problem)
                 handle = self.files.open_folder(self._handle(folder.parent), folder.name)
+                if self._old:
+                    self._clean(handle)
         self._handles[number] = handle  # the newest last
         if len(self._handles) > self.OPEN:
             oldest = next(iter(self._handles))
             self.files.close_folder(self._handles.pop(oldest))
         return handle
+
+    def _clean(self, handle):
+        """Takes away what a run that nobody ended left."""
+        try:
+            for name in self.files.names(handle):
+                if name.startswith(self._old) and name.endswith(".tmp"):
+                    self.files.remove(handle, name)
+        except OSError:
+            pass
+
+    def _choice(self, handle, kind, name, modified):
+        """(what becomes of it by the rule, what stands there) at this moment."""
+        there, _, there_modified = self.files.look(handle, name)
+        modified = modified // self.files.resolution * self.files.resolution
+        return decide(self.rule, kind, modified, there, there_modified), there
 
     def _folder(self, number, parent, name, attributes, above):
         try:
@@ -362,8 +406,9 @@ class Run:
                 return
             check_name(name)
             handle = self._handle(parent)
-            there, _, modified = self.files.look(handle, name)
-            choice = "merge" if above and there else decide(self.rule, "folder", 0, there, modified)
+            choice, there = self._choice(handle, "folder", name, 0)
+            if above and there:
+                choice = "merge"
             final = name
             if choice == "skip":
                 text = "%s stands there" % ARTICLES[there]
@@ -374,10 +419,14 @@ class Run:
                 raise Refused("%s stands where the folder belongs" % ARTICLES[there])
             if choice == "beside":
                 final = self._free_name(handle, name)
-            made = choice in ("make", "beside")
+            made = choice != "merge"
+            own = attributes if made or (self.rule == "overwrite" and not above) else None
             if made:
                 self.files.make_folder(handle, final)
-            own = attributes if made or (self.rule == "overwrite" and not above) else None
+                # Should this be killed now, the folder is of use to whoever it belongs to.
+                early = {key: value for key, value in attributes.items() if key in ("uid", "gid")}
+                early["mode"] = attributes.get("mode", 0) | stat.S_IRWXU
+                self.files.dress(handle, final, "folder", early)
             self.folders[number] = Folder(parent, final, attributes=own)
             if not made:
                 self._handle(number)  # a link, or what only looks like a folder, is found here
@@ -387,7 +436,7 @@ class Run:
                 self.tell(number, "done", "it was there", "")
             else:
                 self._unheard[number] = final if final != name else ""
-        except (Refused, OSError) as error:
+        except (Refused, OSError, ValueError) as error:
             text = str(error) if isinstance(error, Refused) else reason(error)
             self.folders[number] = Folder(parent, name, "its folder cannot be used: %s" % text)
             self.tell(number, "failed", text, "")
@@ -406,77 +455,72 @@ class Run:
     # files and links
 
     def _place(self, number, kind, parent, name, attributes):
-        """(the folder, the name, whether what stands there is replaced); None when it is skipped, which is told."""
+        """The folder that it goes into; None when it is skipped, which is told."""
         if self._skipped(parent):
             self.tell(number, "skipped", "its folder was skipped", "")
             return None
         check_name(name)
         handle = self._handle(parent)
-        there, _, modified = self.files.look(handle, name)
-        choice = decide(self.rule, kind, attributes.get("mtime", 0), there, modified)
+        choice, there = self._choice(handle, kind, name, attributes.get("mtime", 0))
         if choice == "skip":
-            newer = self.rule == "newer" and there in ("file", "link")
-            self.tell(
-                number,
-                "skipped",
-                "what stands there is not older" if newer else "%s stands there" % ARTICLES[there],
-                "",
-            )
+            self.tell(number, "skipped", self._why_skipped(there), "")
             return None
         if choice == "refuse":
-            raise Refused("%s stands there and is not replaced by a %s" % (ARTICLES[there], kind))
-        if choice == "beside":
-            return handle, self._free_name(handle, name), False
-        return handle, name, choice == "replace"
+            raise Refused(self._why_refused(there, kind))
+        return handle
+
+    def _why_skipped(self, there):
+        newer = self.rule == "newer" and there in ("file", "link")
+        return "what stands there is not older" if newer else "%s stands there" % ARTICLES[there]
+
+    @staticmethod
+    def _why_refused(there, kind):
+        return "%s stands there and is not replaced by a %s" % (ARTICLES[there], kind)
 
     def _temporary(self):
         self._serial += 1
         return ".flr-%s-%d.tmp" % (self.id, self._serial)
 
     def _allowed(self, attributes):
-        """The attributes without what was not asked for."""
-        if self.privileges:
-            return attributes, []
+        """A file's attributes without what was not asked for; and what that was."""
         clean = dict(attributes)
         left = []
-        if clean.get("mode", 0) & PRIVILEGES:
+        if not self.privileges and clean.get("mode", 0) & PRIVILEGES:
             clean["mode"] &= ~PRIVILEGES
             left.append("set-user-id and set-group-id bits were left out")
-        if RIGHTS in clean.get("xattrs", {}):
+        if not self.privileges and RIGHTS in clean.get("xattrs", {}):
             clean["xattrs"] = {key: value for key, value in clean["xattrs"].items() if key != RIGHTS}
             left.append("file capabilities were left out")
         return clean, left
 
     def _link(self, number, parent, name, target, attributes):
-        place = self._place(number, "link", parent, name, attributes)
-        if place is None:
+        handle = self._place(number, "link", parent, name, attributes)
+        if handle is None:
             return
-        handle, final, replace = place
+        if not target or "\0" in target or len(raw(target)) > LONGEST_TARGET:
+            raise Refused("a link that leads to nothing that can be: its target has %d bytes" % len(raw(target)))
         temporary = self._temporary()
         self.files.make_link(handle, temporary, target)
+        placed = False
         try:
             problems = self.files.dress(handle, temporary, "link", attributes)
-            final = self._put(handle, temporary, final, name, replace)
-        except (Refused, OSError):
-            self.files.remove(handle, temporary)
-            raise
-        self._told(number, problems, final, name)
+            placed = self._put(number, handle, temporary, "link", name, attributes, problems)
+        finally:
+            if not placed:
+                self.files.remove(handle, temporary)
 
     def _open(self, number, parent, name, size, attributes):
-        place = self._place(number, "file", parent, name, attributes)
-        if place is None:
-            return
-        handle, final, replace = place
-        temporary = self._temporary()
-        file = self.files.create(handle, temporary)
-        entry = {"name": name, "size": size, "attributes": attributes}
-        self._writing[number] = Writing(parent, final, temporary, file, entry, replace)
+        handle = self._place(number, "file", parent, name, attributes)
+        if handle is not None:
+            temporary = self._temporary()
+            file = self.files.create(handle, temporary)
+            self._writing[number] = Writing(parent, name, temporary, file, size, attributes)
 
     def _data(self, number, offset, length, read):
         writing = self._writing.get(number)
         if writing is None:
             return  # skipped, or failed before
-        if offset < writing.at or offset + length > writing.entry["size"]:
+        if offset < writing.at or offset + length > writing.size:
             raise Refused("its data came out of order")
         self._zeros(writing, offset)
         data = read()
@@ -485,6 +529,10 @@ class Run:
         self.files.write(writing.file, data, offset)
         writing.digest.update(data)
         writing.at = offset + length
+        writing.unsettled += length
+        if writing.unsettled >= UNSETTLED:
+            self.files.settle(writing.file)
+            writing.unsettled = 0
 
     def _zeros(self, writing, until):
         gap = until - writing.at
@@ -498,33 +546,41 @@ class Run:
         writing = self._writing.get(number)
         if writing is None:
             return
-        self._zeros(writing, writing.entry["size"])
+        self._zeros(writing, writing.size)
         if not hmac.compare_digest(writing.digest.hexdigest(), digest):
             raise Refused("what arrived is not what was sent: its SHA-256 is %s" % writing.digest.hexdigest())
         handle = self._handle(writing.parent)
-        attributes, problems = self._allowed(writing.entry["attributes"])
-        self.files.resize(writing.file, writing.entry["size"])
+        attributes, problems = self._allowed(writing.attributes)
+        self.files.resize(writing.file, writing.size)
         problems += self.files.dress(handle, writing.temporary, "file", attributes, writing.file)
         self.files.sync(writing.file)
-        final = self._put(handle, writing.temporary, writing.name, writing.entry["name"], writing.replace)
-        self.files.close(writing.file)
         del self._writing[number]
-        self._told(number, problems, final, writing.entry["name"])
+        placed = False
+        try:
+            self.files.close(writing.file)
+            placed = self._put(number, handle, writing.temporary, "file", writing.name, attributes, problems)
+        finally:
+            if not placed:
+                self.files.remove(handle, writing.temporary)
 
-    def _put(self, handle, temporary, final, name, replace):
-        """Under its name; what came to stand there meanwhile is treated by the rule again."""
-        for _ in range(3):
+    def _put(self, number, handle, temporary, kind, name, attributes, problems):
+        """Under its name, by the rule and by what stands there now, which may have come since; and tells. Whether it has one."""
+        for _ in range(5):
+            choice, there = self._choice(handle, kind, name, attributes.get("mtime", 0))
+            if choice == "skip":
+                self.tell(number, "skipped", self._why_skipped(there), "")
+                return False
+            if choice == "refuse":
+                raise Refused(self._why_refused(there, kind))
+            final = self._free_name(handle, name) if choice == "beside" else name
             try:
-                self.files.put(handle, temporary, final, replace)
-                return final
+                self.files.put(handle, temporary, final, choice == "replace")
             except FileExistsError:
-                if self.rule != "keep":
-                    raise Refused("something else was made there meanwhile")
-                final = self._free_name(handle, name)
-        raise Refused("something else was made there meanwhile, again and again")
-
-    def _told(self, number, problems, final, name):
-        self.tell(number, "warning" if problems else "done", "; ".join(problems), final if final != name else "")
+                continue
+            state = "warning" if problems else "done"
+            self.tell(number, state, "; ".join(problems), final if final != name else "")
+            return True
+        raise Refused("something else is made there, again and again")
 
     # the end
 
@@ -537,9 +593,7 @@ class Run:
             if folder.problem or folder.attributes is None:
                 continue
             try:
-                handle = self._handle(folder.parent)
-                attributes, problems = self._allowed(folder.attributes)
-                problems += self.files.dress(handle, folder.name, "folder", attributes)
+                problems = self.files.dress(self._handle(folder.parent), folder.name, "folder", folder.attributes)
             except (Refused, OSError) as error:
                 problems = [str(error) if isinstance(error, Refused) else reason(error)]
             name = self._unheard.pop(number, None)
@@ -629,29 +683,25 @@ def reason(error):
 # -- between worker and tool ------------------------------------------------------------------------------------------
 
 
-def derived(key, direction, nonce):
-    """The key of one direction for one start of the tool."""
-    return hmac.new(key, ("%s\n%s" % (direction, nonce)).encode(), hashlib.sha256).digest()
+def derived(key, direction):
+    """The key of one direction: hello, requests, replies."""
+    return hmac.new(key, direction.encode(), hashlib.sha256).digest()
 
 
-def sealed(key, number, body):
-    """A message as it travels."""
-    text = json.dumps(body)
-    code = hmac.new(key, ("%d\n%s" % (number, text)).encode(), hashlib.sha256).hexdigest()
-    return json.dumps({"v": VERSION, "n": number, "body": text, "mac": code}).encode()
+def sealed(key, number, tool, body):
+    """A message as it travels: its code, a line's end, and JSON. `tool`: which start of the tool it is for or from, [how many were
+    before it, its word]."""
+    data = json.dumps([VERSION, number, tool, body]).encode()
+    return hmac.new(key, data, hashlib.sha256).hexdigest().encode() + b"\n" + data
 
 
-def opened(key, data):
-    """(number, body); None for what is not from who has the key, or of another version."""
-    try:
-        outer = json.loads(data.decode())
-        number, text, code = outer["n"], outer["body"], outer["mac"]
-        expected = hmac.new(key, ("%d\n%s" % (number, text)).encode(), hashlib.sha256).hexdigest()
-        if outer["v"] != VERSION or not hmac.compare_digest(expected, code):
-            return None
-        return number, json.loads(text)
-    except (ValueError, KeyError, TypeError, AttributeError):
+def opened(key, message):
+    """(number, tool, body); None for what is not from who has the key, of which nothing is looked at, or of another version."""
+    code, _, data = message.partition(b"\n")
+    if not hmac.compare_digest(hmac.new(key, data, hashlib.sha256).hexdigest().encode(), code):
         return None
+    version, number, tool, body = json.loads(data.decode())
+    return (number, tool, body) if version == VERSION else None
 
 
 class AzureMailbox:
@@ -667,7 +717,7 @@ class AzureMailbox:
         place, _, sas = base.partition("?")
         return "%s%s?%s" % (place, path, "&".join(part for part in (query, sas) if part))
 
-    def _ask(self, method, url, data=None, headers=None):
+    def _ask(self, method, url, data=None, headers=None, missing=None):
         """The answer's body. Ended when the queue or container is gone or the SAS is over. The service's other errors are waited
         for."""
         until = time.monotonic() + PATIENCE_SECONDS
@@ -681,8 +731,12 @@ class AzureMailbox:
                     return answer.read()
             except urllib.error.HTTPError as error:
                 error.close()
+                if error.code == 404 and missing is not None:
+                    raise missing
                 if error.code in (401, 403, 404):
                     raise Ended("the session is over (%d)" % error.code)
+                if error.code in (400, 413):
+                    raise Unreached("the storage account does not take a request (%d)" % error.code)
                 text = "HTTP %d" % error.code
             except (OSError, ValueError) as error:  # of a broken connection, a name that is not found, a bad answer
                 text = type(error).__name__
@@ -692,21 +746,23 @@ class AzureMailbox:
             pause = min(pause * 2, 15)
 
     def take(self):
-        """Requests that are waiting, in no promised order. They are taken away."""
+        """Requests that are waiting, in no promised order, each with what `remove` takes; hidden from others for HIDDEN_SECONDS."""
         url = self._url(self._requests, "/messages", "numofmessages=16&visibilitytimeout=%d" % HIDDEN_SECONDS)
         found = []
         for message in xml.etree.ElementTree.fromstring(self._ask("GET", url)):
             try:
-                found.append(base64.b64decode(message.findtext("MessageText") or "", validate=True))
+                data = base64.b64decode(message.findtext("MessageText") or "", validate=True)
             except binascii.Error:
-                pass
+                data = b""
             receipt = urllib.parse.quote(message.findtext("PopReceipt") or "", safe="")
-            identifier = urllib.parse.quote(message.findtext("MessageId") or "", safe="")
-            try:
-                self._ask("DELETE", self._url(self._requests, "/messages/%s" % identifier, "popreceipt=%s" % receipt))
-            except Ended:
-                pass  # it comes again, and is known by its number
+            found.append((data, (urllib.parse.quote(message.findtext("MessageId") or "", safe=""), receipt)))
         return found
+
+    def remove(self, place):
+        try:
+            self._ask("DELETE", self._url(self._requests, "/messages/%s" % place[0], "popreceipt=%s" % place[1]))
+        except Ended:
+            pass  # it comes again, and is known by its number; whether the session is over the next look tells
 
     def post(self, data):
         text = base64.b64encode(data).decode()
@@ -719,7 +775,7 @@ class AzureMailbox:
         )
 
     def blob(self, name):
-        return self._ask("GET", self._url(self._blobs, "/" + name))
+        return self._ask("GET", self._url(self._blobs, "/" + name), missing=Refused("the worker took it back"))
 
 
 class FolderMailbox:
@@ -738,11 +794,16 @@ class FolderMailbox:
                 if not name.endswith(".tmp"):
                     path = os.path.join(place, name)
                     with open(path, "rb") as file:
-                        found.append(file.read())
-                    os.unlink(path)
+                        found.append((file.read(), path))
         except OSError:
             raise Ended("the session is over")
         return found
+
+    def remove(self, place):
+        try:
+            os.unlink(place)
+        except OSError:
+            pass
 
     def post(self, data):
         name = "%020d-%s" % (time.time() * 1e6, binascii.hexlify(os.urandom(4)).decode())
@@ -760,7 +821,7 @@ class FolderMailbox:
             with open(os.path.join(self._root, "blobs", name), "rb") as file:
                 return file.read()
         except OSError:
-            raise Ended("the session is over")
+            raise Refused("the worker took it back")
 
 
 class Tool:
@@ -772,12 +833,16 @@ class Tool:
         self._until = config["until"]
         self._nonce = binascii.hexlify(os.urandom(16)).decode()
         key = binascii.unhexlify(config["key"])
-        self._hello = derived(key, "hello", "")
-        self._in, self._out = derived(key, "requests", self._nonce), derived(key, "replies", self._nonce)
+        self._hello, self._in, self._out = (derived(key, way) for way in ("hello", "requests", "replies"))
+        self._before = None  # how many tools there were before this one, once the worker said so
         self._taken, self._sent = 0, 0
         self._early = {}
         self._run = None
         self._rows, self._size = [], 0
+        self._idle = False
+        self._lock = threading.Lock()
+        self._told = time.monotonic()
+        self._over = threading.Event()
 
     def hello(self):
         system = os.uname()
@@ -785,8 +850,9 @@ class Tool:
             sealed(
                 self._hello,
                 0,
+                [0, self._nonce],
                 {
-                    "is": "hello", "version": VERSION, "nonce": self._nonce, "host": system.nodename, "system": system.sysname,
+                    "is": "hello", "version": VERSION, "host": system.nodename, "system": system.sysname,
                     "release": system.release, "user": os.geteuid(), "python": "%d.%d" % sys.version_info[:2],
                 },
             )
@@ -794,43 +860,71 @@ class Tool:
 
     def work(self):
         """Until the worker says stop, or Ended."""
-        heard = told = time.monotonic()
+        heard = time.monotonic()
+        threading.Thread(target=self._speak, daemon=True).start()
         try:
             while True:
                 if time.time() > self._until:
                     raise Ended("the session's time is over")
                 took = False
-                for data in self._mailbox.take():
-                    message = opened(self._in, data)
-                    if message is not None and message[0] > self._taken:
-                        self._early[message[0]] = message[1]
+                self._listen()
                 while self._taken + 1 in self._early:
+                    self._idle = False
                     self._taken += 1
                     took = True
                     if not self._handle(self._early.pop(self._taken)):
                         return
                 now = time.monotonic()
                 if took:
-                    heard = told = now
+                    heard = now
                     continue
-                if now - told > HERE_SECONDS:
-                    self._post({"is": "here"})
-                    told = now
+                self._idle = True
                 time.sleep(self._mailbox.BUSY if now - heard < BUSY_FOR else self._mailbox.IDLE)
         finally:
+            self._over.set()
             if self._run is not None:
                 self._run.tell = lambda *status: None
                 self._run.end()
 
+    def _listen(self):
+        """Requests that are there. What is for a later tool is left to it, and this one ends."""
+        for data, place in self._mailbox.take():
+            message = opened(self._in, data)
+            if message is not None:
+                number, (before, nonce), body = message
+                if nonce == self._nonce:
+                    self._before = before
+                    if number > self._taken:
+                        self._early[number] = body
+                elif self._before is None:
+                    continue  # perhaps it is for a later one
+                elif before > self._before:
+                    raise Ended("another restore tool was started for this session")
+            self._mailbox.remove(place)
+
+    def _speak(self):
+        """The worker hears now and then that this is there, also while it works; and which request it took last, so that one that
+        was lost on its way is sent again."""
+        while not self._over.wait(1.0):
+            if time.monotonic() - self._told > HERE_SECONDS:
+                try:
+                    self._post({"is": "here", "taken": self._taken, "idle": self._idle})
+                except Ended:
+                    return  # the other thread hears of it, too
+
     def _post(self, body):
-        self._sent += 1
-        self._mailbox.post(sealed(self._out, self._sent, body))
+        with self._lock:
+            self._sent += 1
+            self._told = time.monotonic()
+            self._mailbox.post(sealed(self._out, self._sent, [self._before, self._nonce], body))
 
     def _handle(self, request):
         """Whether there may be more."""
         what = request["do"]
         if what == "stop":
             return False
+        if what == "welcome":
+            return True
         answer = {"is": "answer", "to": request["id"]}
         try:
             if what == "look":
@@ -864,6 +958,7 @@ class Tool:
         order = json.loads(lines[0])
         if self._run is None or self._run.id != order["run"]:
             if self._run is not None:
+                self._run.tell = lambda *status: None  # whoever asked for it has given it up
                 self._run.end()
             self._run = Run(self._files, order, lambda *status: self._row(request["id"], status))
         run = self._run
@@ -882,6 +977,10 @@ class Tool:
 
     def _row(self, identifier, row):
         """Rows of an answer go out as many at once as a message has room for."""
+        row = [
+            part if not isinstance(part, str) or len(part) <= LONGEST_TEXT else part[:LONGEST_TEXT] + "..."
+            for part in row
+        ]
         size = len(json.dumps(row))
         if self._size + size > MOST_REPLY:
             self._flush(identifier)

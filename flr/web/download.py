@@ -26,7 +26,7 @@ from flr.recovery.downloads import Download, Form
 from flr.web.guard import CONTENT_POLICY
 from flr.web.requests import Signed, answer, endpoint
 from flr.web.wire import coded, decoded, error_document, figures, key_of
-from mover.errors import MoverError
+from mover.errors import Cancelled, MoverError
 
 FIRST_SECONDS, READY_SECONDS = 0.5, 20.0
 """For which who makes, and who fetches, a download waits until it is ready."""
@@ -177,8 +177,10 @@ def _noted(signed: Signed, made: Download, start: int, end: int) -> Generator[by
                 sent += len(piece)
                 yield piece
                 if signed.desk.life.ended.is_set():
-                    return
+                    raise Cancelled("the session has ended")  # so that a stream of no known length does not seem whole
         result = "ok"
+    except Cancelled:
+        raise
     except MoverError as error:
         result, text = "failed", f"{error.what}: {error.value}"
         raise

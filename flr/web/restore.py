@@ -60,20 +60,14 @@ def target(signed: Signed) -> Response:
 
 
 def preview(signed: Signed, body: Where) -> Response:
-    """Begins to look; what an earlier one looked for is given up."""
-    restores = _restores(signed)
-    made = Preview(
-        signed.desk.recovery, restores.target, _items(signed, body.ids), _folder(body.folder), signed.desk.life
-    )
-    signed.desk.keep_preview(made)
+    """Begins to look; `looked` tells what it found."""
+    made = _restores(signed).look(_items(signed, body.ids), _folder(body.folder))
     made.over.wait(PREVIEW_SECONDS)
     return _previewed(made)
 
 
 def looked(signed: Signed) -> Response:
-    made = signed.desk.preview
-    if made is None:
-        raise UsageError("nothing is being looked for", "", "reload the page")
+    made = _restores(signed).preview(query(signed.request, Which).id)
     made.over.wait(PREVIEW_SECONDS)
     return _previewed(made)
 
@@ -94,28 +88,22 @@ def begin(signed: Signed, body: Begin) -> Response:
 
 
 def retry(signed: Signed, body: Which) -> Response:
-    old = _restores(signed).get(body.id)
-    return _begun(signed, old.retry(), old)
+    return _begun(signed, Wish((), "keep"), body.id)
 
 
-def _begun(signed: Signed, wish: Wish, old: Restoration | None = None) -> Response:
-    restores = _restores(signed)
-    signed.desk.keep_preview(None)
-
+def _begun(signed: Signed, wish: Wish, after: str = "") -> Response:
     def told(entry: Entry, status: Status, digest: str) -> None:
         if entry.kind == "folder" and status.state != "failed":
             return
-        path = (
-            entry.target
-            if not status.name
-            else entry.target.rpartition(b"/")[0] + b"/" + status.name.encode("utf-8", "surrogateescape")
-        )
+        name = status.name.encode("utf-8", "surrogateescape")
+        path = entry.target if not name else entry.target.rpartition(b"/")[0] + b"/" + name
         signed.note(
             "restore", result=RESULTS[status.state], point=entry.item.point, volume=entry.item.volume, path=shown(path),
             size=entry.found.size if entry.kind == "file" else None, sha256=digest, text=status.text,
         )  # fmt: skip
 
-    made = restores.start(wish, told, old.renamed if old is not None else None, over=lambda made: _over(signed, made))
+    made = _restores(signed).start(wish, told, lambda made: _over(signed, made), after)
+    wish = made.wish
     where = f"into {shown(wish.folder)}" if wish.folder else "where it was"
     signed.note(
         "restore begins",

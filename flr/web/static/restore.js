@@ -56,16 +56,20 @@ export class Restores {
 
   /** Whether a restore can be asked for, and how those are that were. */
   async refresh() {
-    const before = JSON.stringify(this.target);
-    this.target = await get("/api/restore", {}, { background: true });
-    if (before !== JSON.stringify(this.target)) {
-      this.way.textContent = this.words();
-      this.options.changed();
-    }
     clearTimeout(this.later);
-    if (this.target.offered && !this.target.state.ready && this.options.listed())
-      this.later = setTimeout(() => this.refresh().catch(() => {}), 2 * WAIT);
-    if (this.target.offered) await this.look();
+    const before = JSON.stringify(this.target);
+    try {
+      this.target = await get("/api/restore", {}, { background: true });
+      if (before !== JSON.stringify(this.target)) {
+        this.way.textContent = this.words();
+        this.options.changed();
+      }
+      if (this.target.offered) await this.look();
+    } finally {
+      // the machine may come, and go
+      if (this.target.offered && this.options.listed())
+        this.later = setTimeout(() => this.refresh().catch(() => {}), (this.target.state.ready ? 10 : 2) * WAIT);
+    }
   }
 
   words() {
@@ -161,6 +165,8 @@ export class Restores {
     box.querySelector(":scope > .actions").append(go);
     const closed = () => !box.isConnected;
     folder.addEventListener("input", () => {
+      go.disabled = true; // what is shown is of another folder
+      seen = null;
       clearTimeout(this.typed);
       this.typed = setTimeout(changed, 2 * SOON);
     });
@@ -197,7 +203,8 @@ export class Restores {
           await new Promise((done) => {
             setTimeout(done, SOON);
           });
-          if (mine === began.number && !closed()) asked = await get("/api/restore/looked", {}, { background: true });
+          if (mine === began.number && !closed())
+            asked = await get("/api/restore/looked", { id: asked.id }, { background: true });
         }
         if (mine !== began.number || closed()) return;
         if (asked.error) problem(asked.error);
@@ -323,6 +330,16 @@ export class Restores {
 
   async look() {
     clearTimeout(this.soon);
+    try {
+      await this.paint();
+    } finally {
+      // also after an answer that did not come: what runs is looked at until it is over
+      if (this.running)
+        this.soon = setTimeout(() => this.look().catch(() => {}), this.options.listed() ? WAIT : 5 * WAIT);
+    }
+  }
+
+  async paint() {
     const { restores } = await get("/api/restores", {}, { background: true });
     this.element.hidden = !restores.length;
     const text = JSON.stringify(restores);
@@ -343,7 +360,6 @@ export class Restores {
     const running = restores.find((one) => one.ended === null);
     if (this.running && !running) this.ended(restores[0]);
     this.running = running?.id;
-    if (running) this.soon = setTimeout(() => this.look().catch(() => {}), this.options.listed() ? WAIT : 5 * WAIT);
   }
 
   ended(one) {

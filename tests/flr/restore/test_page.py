@@ -15,10 +15,8 @@ from flr.restore.target import Target
 from tests.agent.waiting import wait_for
 from tests.flr.restore import lost
 from tests.flr.web.axe import Axe
-from tests.flr.web.conftest import chromium, context, open_page
 from tests.flr.web.serving import Serving, serving
 
-__all__ = ["chromium", "context", "open_page"]
 Open = Callable[[Serving], Page]
 RULES = {"keep": "Keep both", "overwrite": "Overwrite", "skip": "Skip", "newer": "Overwrite older"}
 

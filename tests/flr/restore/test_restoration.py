@@ -17,7 +17,6 @@ import pytest
 from flr.recovery.audit import Audit
 from flr.recovery.desk import Desk
 from flr.recovery.life import Life
-from flr.restore.preview import Preview
 from flr.restore.restoration import Restoration, Wish, document
 from flr.restore.steps import Entry
 from flr.restore.target import RULES, Rule, Status, Target
@@ -69,7 +68,7 @@ def previewed(desk: Desk, *paths: bytes, folder: bytes = b"") -> dict[str, Any]:
     restores, _ = desk.restores()
     assert restores is not None
     items = desk.basket.look([("disks", "0", path) for path in paths])
-    made = Preview(desk.recovery, restores.target, items, folder, desk.life)
+    made = restores.look(items, folder)
     assert made.over.wait(120)
     assert made.error is None, made.error
     return made.document()
@@ -193,12 +192,14 @@ def test_what_failed_can_be_tried_again(desk: Desk, machine: Path) -> None:
     (shop / "catalogue.db").rmdir()
     (shop / "orders/2026/order 030.xml").rmdir()
     again = Told()
-    second = restores.start(made.retry(), again, made.renamed)
+    second = restores.start(Wish((), "keep"), again, after=made.id)
     assert second.over.wait(120)
     assert again.states() == dict.fromkeys(failed, "done")
     assert (shop / "catalogue.db").read_bytes() == lost.content("catalogue", lost.BIG)
-    with pytest.raises(UsageError):
-        second.retry()
+    assert not made.retries
+    for over in (made, second):
+        with pytest.raises(UsageError):
+            restores.start(Wish((), "keep"), told, after=over.id)
 
 
 def test_stopped_in_the_middle_it_leaves_whole_files_only(desk: Desk, machine: Path) -> None:
@@ -229,7 +230,7 @@ def test_stopped_in_the_middle_it_leaves_whole_files_only(desk: Desk, machine: P
         elif name.startswith("orders/2026/") and kind == "file":
             assert data == lost.content(f"order {int(name[-7:-4])}", len(data))
     told.by_path.clear()
-    second = restores.start(made.retry(), told, made.renamed)
+    second = restores.start(Wish((), "keep"), told, after=made.id)
     assert second.over.wait(120)
     assert second.state == "done"
     assert (shop / "catalogue.db").read_bytes() == original

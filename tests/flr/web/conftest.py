@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's disk with what people and attackers have on it, its restore points, and a real browser."""
+"""A guest's disk with what people and attackers have on it, and its restore points."""
 
 from __future__ import annotations
 
 import os
 import random
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from agent.cli import main
 from flr.recovery.points import RepositoryPoints
@@ -19,7 +17,6 @@ from mover.store.local import LocalStore
 from tests.flr.corpus.mounted import mounted, run
 from tests.flr.web.serving import Serving, serving
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MANY = 100_000
 HOSTILE = (
     b"<b>bold<b>.html", b"bad\xff\nname", "rtl\u202egnp.exe".encode(), b"..\\..\\evil", b"CON", b"x" * 255,
@@ -107,43 +104,3 @@ def served(guest: Repository) -> Iterator[Serving]:
     first = next(guest.points())
     with serving(RepositoryPoints(guest, first, lambda text: None), first=first.id) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium (package chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def context(chromium: Browser, tmp_path: Path) -> Iterator[BrowserContext]:
-    made = chromium.new_context(
-        ignore_https_errors=True, viewport={"width": 1440, "height": 900}, accept_downloads=True
-    )
-    made.set_default_timeout(20_000)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def open_page(context: BrowserContext) -> Iterator[Callable[[Serving], Page]]:
-    """Signed in by a link. No script of the page may fail, and nothing of a guest's may run."""
-    wrong: list[str] = []
-
-    def opened(running: Serving) -> Page:
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-        page.on(
-            "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
-        )
-        page.goto(running.link)
-        page.wait_for_selector(".rows .row .title")
-        return page
-
-    yield opened
-    assert wrong == []

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -12,20 +12,46 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flr.restore.target import Found, Order, State, Status, Step, Tell
 from tests.flr.corpus.catalogue import sample
 from tests.flr.web.serving import disks, serving
 
 READS = (
     "session", "status", "log", "volumes", "list", "jump", "details", "preview", "image", "hash", "results", "versions", "basket",
-    "downloads",
+    "downloads", "restore", "restores", "restore/looked", "restore/problems",
 )  # fmt: skip
-WRITES = ("stay", "search", "search/stop", "basket/add", "basket/remove", "downloads/make")
+WRITES = (
+    "stay", "search", "search/stop", "basket/add", "basket/remove", "downloads/make", "restore/preview", "restore/begin",
+    "restore/retry", "restore/stop",
+)  # fmt: skip
+
+
+class Nowhere:
+    """A machine on which nothing stands and whatever is sent is well."""
+
+    name, resolution = "nowhere", 1
+
+    def state(self) -> State:
+        return State(True, "always")
+
+    def look(self, base: str, paths: Sequence[str]) -> tuple[list[Found], int | None]:
+        return [Found("") for _ in paths], None
+
+    def run(self, order: Order, steps: Iterable[Step], tell: Tell) -> None:
+        for step in steps:
+            if step.line[0] in ("close", "link", "folder"):
+                tell(Status(step.line[1], "done"))
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with serving(disks([sample("ext4-inline").image])) as running, running.signed() as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MOST_LOOKS", "MOST_SEARCHES"):
+            patch.setattr(f"flr.web.app.{name}", 10**9)  # how often is another test's
+        with serving(disks([sample("ext4-inline").image]), target=Nowhere()) as running, running.signed() as made:
+            yield made
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +105,11 @@ def arguments(paths: list[str], data: st.DataObject) -> dict[str, Any]:
             made[name] = draw(
                 st.one_of(st.text(max_size=8), st.sampled_from(["[", "(", "*", "a{999999}", "\\", "(?P<", "\ud800"]))
             )
+    for name, texts in (("id", ODD), ("folder", st.sampled_from(["/", "/srv/x", "srv", "/../x", "/\ud800", "/\0"]))):
+        if draw(st.booleans()):
+            made[name] = draw(texts)
+    if draw(st.booleans()):
+        made["rule"] = draw(st.sampled_from(["keep", "overwrite", "skip", "newer", "other", None]))
     for name in ("offset", "count", "after", "search", "least", "most", "since", "until"):
         if draw(st.booleans()):
             made[name] = draw(st.one_of(st.integers(-10, 10), st.integers(), ODD))

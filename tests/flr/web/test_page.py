@@ -209,7 +209,7 @@ def test_a_download_that_was_cut_goes_on(served: Serving, open_page: Open, guest
         assert archive.testzip() is None
         assert archive.read("home/anna/Documents/thesis.txt") == THESIS
     page.goto(f"{served.url}/#list")
-    expect(page.locator(".downloads")).to_contain_text("recovered.zip")
+    expect(page.get_by_role("list", name="Downloads")).to_contain_text("recovered.zip")
 
 
 def test_the_hash_is_the_file_s(served: Serving, open_page: Open) -> None:
@@ -295,7 +295,7 @@ def test_axe_finds_nothing(served: Serving, open_page: Open, scheme: str, width:
     page.goto(f"{served.url}/#list")
     expect(page.locator(".basket .rows .row").first).to_be_visible()
     page.get_by_role("button", name="as a tar").click()
-    expect(page.locator(".downloads a")).to_be_visible()
+    expect(page.locator("[aria-label=Downloads] a")).to_be_visible()
     look("list")
     page.goto(f"{served.url}/#log")
     expect(page.locator(".log td").first).to_be_visible()
