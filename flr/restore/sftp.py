@@ -273,9 +273,11 @@ class _Files:
         if "mode" in attributes and kind != "link":  # behind the owner, who takes bits from it
             attempt("mode", asyncssh.SFTPAttrs(permissions=attributes["mode"]))
         if "mtime" in attributes:
-            accessed, modified = tool.times(attributes)
-            seconds = [value // 10**9 & 0xFFFFFFFF for value in (accessed, modified)]
-            attempt("times", asyncssh.SFTPAttrs(atime=seconds[0], mtime=seconds[1]))
+            accessed, modified = (value // 10**9 for value in tool.times(attributes))
+            if min(accessed, modified) < 0 or max(accessed, modified) >= 1 << 32:
+                problems.append("times: SFTP knows none before 1970 and none after 2106")
+            else:
+                attempt("times", asyncssh.SFTPAttrs(atime=accessed, mtime=modified))
         return problems
 
     def put(self, folder: bytes, name: str, final: str, replace: bool) -> None:

@@ -191,7 +191,8 @@ class ToolTarget:
             with self._lock:
                 following = self._early.pop(self._taken + 1, None)
                 if following is None:
-                    self._gap = self._clock.monotonic()
+                    if not self._early:
+                        self._gap = self._clock.monotonic()
                     return True
                 self._taken += 1
             self._reply(following)  # not under the lock: what it calls may take its time

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import CommandRefused
-from agent.outbox import fitting
-from agent.protocol import ErrorBody, LogItem, Result, decode_command, decode_event, encode
+from agent.outbox import Outbox, fitting
+from agent.protocol import ErrorBody, FlrReady, LogItem, Result, decode_command, decode_event, encode
 from agent.queue.base import MAX_BODY
+from agent.queue.sqlite import SqliteQueueService
+from mover.clock import SYSTEM
 from tests.agent.conftest import Place
-from tests.agent.rig import changed, command
+from tests.agent.rig import Logs, changed, command
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TEXT = st.integers(0, 60_000).map(lambda n: '"é' * n)  # two bytes each in JSON, and more
@@ -61,3 +64,24 @@ def test_a_repository_s_url_with_a_query_is_no_command(place: Place, url: str) -
     with pytest.raises(CommandRefused) as refused:
         decode_command(payload.replace(place.url.encode(), url.encode()))
     assert "sig" not in str(refused.value)
+
+
+def test_what_is_remembered_of_events_lets_nobody_in(place: Place) -> None:
+    """It goes into support bundles; a recovery browser's link and the script of its restore tool are for the appliance alone."""
+    place.repo()
+    service = SqliteQueueService(place.queue)
+    outbox = Outbox(service.queue, "events", 60, SYSTEM, Logs())  # type: ignore[arg-type]
+    service.queue("events").ensure()
+    ready = FlrReady(
+        command="c", job="j", time=NOW, link="https://worker/#t=secret-token", sha256="A", sha1="B", expires=NOW,
+        until=NOW, restore_tool=b"key secret-key sig=secret",
+    )  # fmt: skip
+    outbox.send(ready)
+    message = service.queue("events").take(30)
+    assert message is not None
+    assert decode_event(message.body) == ready
+    kept = "".join(outbox.recent)
+    assert "flr-ready" in kept
+    assert "secret-token" not in kept
+    assert base64.b64encode(b"secret-key").decode()[:6] not in kept
+    assert "restore_tool" not in kept or '"restore_tool":null' in kept

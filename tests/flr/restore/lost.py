@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from flr.recovery.points import DiskPoints
+from flr.recovery.points import DiskPoints, PointInfo, Points
+from flr.virtual.disk import VirtualDisk
+from flr.virtual.open import open_sources
 from mover.disk.source import FileSource
 from tests.flr.corpus.mounted import mounted, run
 
@@ -62,6 +64,26 @@ def image_of(folder: Path) -> Path:
 
 def points(image: Path) -> DiskPoints:
     return DiskPoints("shop-vm", None, lambda: [FileSource(str(image), name="data")])
+
+
+class _Several:
+    """One image after the other, as restore points of one machine."""
+
+    resource = "shop-vm"
+
+    def __init__(self, images: Sequence[Path]) -> None:
+        self._images = {f"point {k}": image for k, image in enumerate(images)}
+
+    def all(self) -> list[PointInfo]:
+        return [PointInfo(name, None, "disks", ["data"], image.stat().st_size) for name, image in self._images.items()]
+
+    def open(self, identifier: str) -> AbstractContextManager[list[VirtualDisk]]:
+        return open_sources([FileSource(str(self._images[identifier]), name="data")])
+
+
+def several(images: Sequence[Path]) -> Points:
+    """Their ids are "point 0", "point 1" and so on."""
+    return _Several(images)
 
 
 def now_there(machine: Path) -> Path:

@@ -17,6 +17,7 @@ import pytest
 from flr.recovery.audit import Audit
 from flr.recovery.desk import Desk
 from flr.recovery.life import Life
+from flr.recovery.points import Points
 from flr.restore.restoration import Restoration, Wish, document
 from flr.restore.steps import Entry
 from flr.restore.target import RULES, Rule, Status, Target
@@ -28,9 +29,10 @@ SHOP = b"/shop"
 
 
 @contextmanager
-def desk_over(image: Path, target: Target | None) -> Iterator[Desk]:
+def desk_over(image: Path | Points, target: Target | None) -> Iterator[Desk]:
     audit = Audit(SYSTEM)
-    with Desk(lost.points(image), Life(SYSTEM), audit, target=target) as desk:
+    points = lost.points(image) if isinstance(image, Path) else image
+    with Desk(points, Life(SYSTEM), audit, target=target) as desk:
         yield desk
 
 
