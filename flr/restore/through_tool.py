@@ -146,6 +146,8 @@ class ToolTarget:
                 self._problem = f"a defect of this program: {type(error).__name__}"
             with self._lock:
                 self._judge()
+            self._drain()
+            with self._lock:
                 busy = bool(self._asked)
             if busy and not took:
                 self._clock.wait(self._closed, self._mailbox.busy)
@@ -160,7 +162,7 @@ class ToolTarget:
             self._fail("the restore tool on the machine does not answer")
         if self._early and now - self._gap > GAP_SECONDS:
             self._fail(LOST)
-            self._taken = min(self._early) - 1
+            self._taken, self._gap = min(self._early) - 1, now
 
     def _fail(self, why: str) -> None:
         for asked in self._asked.values():
@@ -187,13 +189,18 @@ class ToolTarget:
             raise
         except Exception:
             return False
+        self._drain()
+        return True
+
+    def _drain(self) -> None:
+        """What is next in order, as far as it is there."""
         while True:
             with self._lock:
                 following = self._early.pop(self._taken + 1, None)
                 if following is None:
                     if not self._early:
                         self._gap = self._clock.monotonic()
-                    return True
+                    return
                 self._taken += 1
             self._reply(following)  # not under the lock: what it calls may take its time
 
@@ -248,8 +255,11 @@ class ToolTarget:
             return
         with self._lock:
             lost = [data for number, data in sorted(self._sealed.items()) if number > taken]
-        for data in lost:
-            self._mailbox.send(data)
+        try:
+            for data in lost:
+                self._mailbox.send(data)
+        except MoverError:
+            pass  # the tool says again that it waits
 
     # -- what is asked
 
