@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Generator
+from contextlib import closing
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from flr.errors import RecoveryError
 from flr.printable import shown
 from flr.recovery.basket import Item
 from flr.recovery.downloads import Download, Form
+from flr.recovery.pipe import Pipe, piped
 from flr.web.guard import CONTENT_POLICY
 from flr.web.requests import Signed, answer, endpoint
 from flr.web.wire import coded, decoded, error_document, figures, key_of
@@ -170,10 +172,15 @@ class _Stream(StreamingResponse):
 def _noted(signed: Signed, made: Download, start: int, end: int) -> Generator[bytes, None, None]:
     """The bytes; how it went stands in the session's log, with what was sent."""
     digest, sent, result, text = hashlib.sha256(), 0, "cut", ""
+
+    def make(pipe: Pipe) -> None:  # the next pieces are read and summed while one is encrypted and sent
+        for piece in made.read(start, end):
+            digest.update(piece)
+            pipe.put(piece)
+
     try:
-        with signed.desk.life.transfer(), signed.desk.downloads.sending(made):
-            for piece in made.read(start, end):
-                digest.update(piece)
+        with signed.desk.life.transfer(), signed.desk.downloads.sending(made), closing(piped(make)) as pieces:
+            for piece in pieces:
                 sent += len(piece)
                 yield piece
                 if signed.desk.life.ended.is_set():
