@@ -92,7 +92,7 @@ test-all: setup
 
 # The peers are the distribution's. BENCH_ARGS: see benchmarks/disk_path.py --help.
 bench: setup
-	@$(APT) zstd e2fsprogs restic borgbackup nginx-light curl openssl
+	@$(APT) zstd e2fsprogs restic borgbackup python3-pyfuse3 nginx-light curl openssl
 	$(BIN)/python benchmarks/disk_path.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/page_blob.py
 	$(BIN)/python benchmarks/files.py

@@ -5,8 +5,9 @@
 
 One image of ext4 (100,000 entries in a folder, 1,000 small files, one of 2 GiB) is served by `data-mover flr` in a process of its
 own. Times to the first byte are of requests over one connection; paint and jumps are a headless Chromium's. Downloads are curl's,
-over TLS; beside them the same bytes come through the engine in this process (`engine`). The peers list the same folder by `ls -l`
-on their mounts, of the same files backed up by them. Needs root, loop devices and FUSE; what is missing is left out and said.
+over TLS; beside them the same bytes come through the engine in this process (`engine`). Restores go back to this machine, through
+the restore tool and over OpenSSH on loopback. The peers list the same folder by `ls -l` on their mounts, of the same files backed
+up by them. Needs root, loop devices and FUSE; what is missing is left out and said.
 """
 
 from __future__ import annotations
@@ -32,10 +33,17 @@ import httpx  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
 from flr.blocks import Hole  # noqa: E402
+from flr.recovery.audit import Audit  # noqa: E402
+from flr.recovery.desk import Desk  # noqa: E402
+from flr.recovery.life import Life  # noqa: E402
+from flr.restore.restoration import Wish  # noqa: E402
 from flr.session import Session  # noqa: E402
 from flr.virtual.open import open_sources  # noqa: E402
+from mover.clock import SYSTEM  # noqa: E402
 from mover.disk.source import FileSource  # noqa: E402
 from tests.flr.corpus.mounted import mounted, run  # noqa: E402
+from tests.flr.restore.lost import points  # noqa: E402
+from tests.flr.restore.ways import SSHD, Sshd, by_sftp, by_tool_here  # noqa: E402
 
 BIN = Path(sys.executable).parent
 ENTRIES, FEW, LARGE = 100_000, 1000, 2 << 30
@@ -212,6 +220,43 @@ class Bench:
                 )
             )
 
+    def restores(self, image: Path) -> None:
+        """To this machine, through the restore tool by a folder and over OpenSSH on loopback."""
+        folder = self.work / "ways"
+        folder.mkdir()
+        ways = [("restore tool", by_tool_here(folder))]
+        if SSHD is None:
+            print("no OpenSSH server: left out", file=sys.stderr)
+        else:
+            server = Sshd(folder)
+            ways.append(("SFTP", by_sftp(server)))
+        rates: dict[str, list[float]] = {}
+        for name, way in ways:
+            with way as target, Desk(points(image), Life(SYSTEM), Audit(SYSTEM), target=target) as desk:
+                for _ in range(self.rounds):
+                    for what, path, least in (("1,000 files", b"/few", FEW), ("2 GiB", b"/large", 1)):
+                        seconds = self.restored(desk, path, folder / "out", least)
+                        unit, count = ("files/s", FEW) if least > 1 else ("MB/s", LARGE / 1e6)
+                        rates.setdefault(f"{what} back by {name}, {unit}", []).append(count / seconds)
+        if SSHD is not None:
+            server.close()
+        for name, values in rates.items():
+            self.note(name, values, 0)
+
+    @staticmethod
+    def restored(desk: Desk, path: bytes, out: Path, least: int) -> float:
+        restores, _ = desk.restores()
+        assert restores is not None
+        items = tuple(desk.basket.look([("disks", "0", path)]))
+        began = time.perf_counter()
+        made = restores.start(Wish(items, "keep", bytes(out)), lambda *told: None)
+        made.over.wait()
+        seconds = time.perf_counter() - began
+        assert made.error is None, made.error
+        assert sum(file.is_file() for file in out.rglob("*")) == least
+        shutil.rmtree(out)
+        return seconds
+
     def peers(self, image: Path) -> None:
         with mounted(image, "ro") as source:
             self.peer(
@@ -289,7 +334,7 @@ def main() -> None:
     try:
         with image_in(work) as image:
             bench = Bench(work, arguments.rounds)
-            for part in (bench.served, bench.painted, bench.downloads, bench.peers):
+            for part in (bench.served, bench.painted, bench.downloads, bench.restores, bench.peers):
                 part(image)
     finally:
         shutil.rmtree(work)

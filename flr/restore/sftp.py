@@ -14,7 +14,9 @@ import os
 import posixpath
 import stat
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple, TypeVar
 
 import asyncssh
@@ -26,8 +28,13 @@ from mover.errors import AccessDenied, UsageError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 20.0, 120.0
 KEEPALIVE_SECONDS = 15
+AT_ONCE, SMALL = 8, 1 << 20
+"""Files of at most so many bytes that are written beside each other: each waits for a dozen answers."""
 T = TypeVar("T")
-_GONE = (asyncssh.ConnectionLost, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError)
+_GONE = (
+    *(asyncssh.ConnectionLost, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError),
+    ConnectionError,
+)
 LACKS = "extended attributes and access control lists do not come back over SFTP"
 
 
@@ -67,6 +74,7 @@ class SftpTarget:
                 "not a private key that can be used", login.user, "one in OpenSSH's or PEM form, without a passphrase"
             ) from None
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_unheard)
         self._thread = threading.Thread(target=self._loop.run_forever, name="flr-sftp", daemon=True)
         self._thread.start()
         self._lock = threading.RLock()
@@ -155,12 +163,28 @@ class SftpTarget:
 
     def run(self, order: Order, steps: Iterable[Step], tell: Tell) -> None:
         run = tool.Run(_Files(self), order.document(), lambda *status: tell(Status(*status)))
-        try:
-            for step in steps:
-                data = step.data
-                run.step([*step.line, 0] if data else step.line, lambda where, length, data=data: data)
-        finally:
-            run.end()
+
+        def carry_out(some: list[Step]) -> None:
+            for step in some:
+                run.step([*step.line, 0] if step.data else step.line, lambda where, length, step=step: step.data)
+
+        waiting: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(AT_ONCE, "flr-sftp-file") as pool:
+            try:
+                for some in _units(steps):
+                    if len(some) == 1:
+                        carry_out(some)
+                        continue
+                    waiting.append(pool.submit(carry_out, some))
+                    while len(waiting) > AT_ONCE:
+                        waiting.popleft().result()
+                while waiting:
+                    waiting.popleft().result()
+            finally:
+                for left in waiting:
+                    left.cancel()
+                wait(waiting)
+                run.end()
 
     def close(self) -> None:
         if self._loop.is_closed():
@@ -172,6 +196,24 @@ class SftpTarget:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _units(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """Steps that can be carried out beside others: all those of one small file. Any other step comes alone."""
+    held: list[Step] = []
+    for step in steps:
+        if held and step.line[1] != held[0].line[1]:  # of another one before this one's end
+            yield from ([one] for one in held)
+            held = []
+        if held or (step.line[0] == "open" and step.line[4] <= SMALL):
+            held.append(step)
+            if step.line[0] in ("close", "drop"):
+                yield held
+                held = []
+        else:
+            yield [step]
+    if held:
+        yield held
 
 
 class _Files:
@@ -238,8 +280,9 @@ class _Files:
     def write(self, file: Any, data: bytes, offset: int) -> None:
         self._ask(lambda client: file.write(data, offset))
 
-    def resize(self, file: Any, size: int) -> None:
-        self._ask(lambda client: file.truncate(size))
+    def resize(self, file: Any, size: int, written: int) -> None:
+        if written != size:
+            self._ask(lambda client: file.truncate(size))
 
     def settle(self, file: Any) -> None:
         pass  # what the server holds back is its own affair
@@ -270,14 +313,16 @@ class _Files:
         if "uid" in attributes:
             attempt("owner", asyncssh.SFTPAttrs(uid=attributes["uid"], gid=attributes["gid"]))
         problems += [f"{tool.printable(key)}: not over SFTP" for key in sorted(attributes.get("xattrs", {}))]
-        if "mode" in attributes and kind != "link":  # behind the owner, who takes bits from it
-            attempt("mode", asyncssh.SFTPAttrs(permissions=attributes["mode"]))
+        made = asyncssh.SFTPAttrs()  # behind the owner, who takes bits of the mode
+        if "mode" in attributes and kind != "link":
+            made.permissions = attributes["mode"]
         if "mtime" in attributes:
-            accessed, modified = (value // 10**9 for value in tool.times(attributes))
-            if min(accessed, modified) < 0 or max(accessed, modified) >= 1 << 32:
+            made.atime, made.mtime = (value // 10**9 for value in tool.times(attributes))
+            if min(made.atime, made.mtime) < 0 or max(made.atime, made.mtime) >= 1 << 32:
                 problems.append("times: SFTP knows none before 1970 and none after 2106")
-            else:
-                attempt("times", asyncssh.SFTPAttrs(atime=accessed, mtime=modified))
+                made.atime = made.mtime = None
+        if made.permissions is not None or made.mtime is not None:
+            attempt("mode and times", made)
         return problems
 
     def put(self, folder: bytes, name: str, final: str, replace: bool) -> None:
@@ -285,9 +330,12 @@ class _Files:
         if replace:
             self._ask(lambda client: client.posix_rename(old, new))
             return
-        if self.look(folder, final)[0]:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        self._ask(lambda client: client.rename(old, new))  # refused by the server where something stands there
+        try:
+            self._ask(lambda client: client.rename(old, new))  # refused by the server where something stands there
+        except OSError:
+            if self.look(folder, final)[0]:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            raise
 
     def remove(self, folder: bytes, name: str) -> None:
         try:
@@ -302,6 +350,12 @@ _ERRORS = {
     sftp.FX_NO_SPACE_ON_FILESYSTEM: errno.ENOSPC, sftp.FX_QUOTA_EXCEEDED: errno.EDQUOT,
     sftp.FX_OP_UNSUPPORTED: errno.EOPNOTSUPP, sftp.FX_WRITE_PROTECT: errno.EROFS,
 }  # fmt: skip
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of a connection that broke many answers are not waited for any more."""
+    if not isinstance(context.get("exception"), _GONE):
+        loop.default_exception_handler(context)
 
 
 async def _ended(connection: asyncssh.SSHClientConnection) -> None:

@@ -163,8 +163,10 @@ class Local:
             view = view[done:]
             offset += done
 
-    def resize(self, file, size):
-        os.ftruncate(file, size)
+    def resize(self, file, size, written):
+        """`written`: how long what was written makes it."""
+        if written != size:
+            os.ftruncate(file, size)
 
     def settle(self, file):
         """What was written so far stands on the disk."""
@@ -286,10 +288,11 @@ class Writing:
 
 
 class Run:
-    """Steps of one restoration. `order`: {"run": its id, "rule", "suffix" of kept names, "privileges": whether files' set-user-id
-    bits and capabilities come back, "old": ids of runs that may have left half files, which are taken away where this one comes
-    by}. `tell(number, state, text, name)`: how an entry ended: done, warning, skipped or failed; `name` is what it is called now
-    where that is another name. Every entry is told of once.
+    """Steps of one restoration; those of different files may be carried out by several threads at once, where a folder's handle
+    is its path. `order`: {"run": its id, "rule", "suffix" of kept names, "privileges": whether files' set-user-id bits and
+    capabilities come back, "old": ids of runs that may have left half files, which are taken away where this one comes by}.
+    `tell(number, state, text, name)`: how an entry ended: done, warning, skipped or failed; `name` is what it is called now where
+    that is another name. Every entry is told of once.
 
     A step is a list whose first word says what it is:
 
@@ -319,6 +322,7 @@ class Run:
         self._writing = {}
         self._unheard = {}
         self._serial = 0
+        self._lock = threading.RLock()
 
     def step(self, step, read):
         """`read(where, length)` gives bytes of the pack."""
@@ -363,6 +367,10 @@ class Run:
 
     def _handle(self, number):
         """The folder of that number, open. Refused."""
+        with self._lock:
+            return self._opened(number)
+
+    def _opened(self, number):
         handle = self._handles.pop(number, None)
         if handle is None:
             if number == 0:
@@ -478,8 +486,9 @@ class Run:
         return "%s stands there and is not replaced by a %s" % (ARTICLES[there], kind)
 
     def _temporary(self):
-        self._serial += 1
-        return ".flr-%s-%d.tmp" % (self.id, self._serial)
+        with self._lock:
+            self._serial += 1
+            return ".flr-%s-%d.tmp" % (self.id, self._serial)
 
     def _allowed(self, attributes):
         """A file's attributes without what was not asked for; and what that was."""
@@ -546,12 +555,13 @@ class Run:
         writing = self._writing.get(number)
         if writing is None:
             return
+        written = writing.at
         self._zeros(writing, writing.size)
         if not hmac.compare_digest(writing.digest.hexdigest(), digest):
             raise Refused("what arrived is not what was sent: its SHA-256 is %s" % writing.digest.hexdigest())
         handle = self._handle(writing.parent)
         attributes, problems = self._allowed(writing.attributes)
-        self.files.resize(writing.file, writing.size)
+        self.files.resize(writing.file, writing.size, written)
         problems += self.files.dress(handle, writing.temporary, "file", attributes, writing.file)
         self.files.sync(writing.file)
         del self._writing[number]

@@ -25,7 +25,7 @@ const STATES = {
   running: "running",
   stopping: "stopping",
   done: "restored",
-  warning: "restored, remarks",
+  warning: "with remarks",
   skipped: "skipped",
   failed: "failed",
   stopped: "stopped",

@@ -67,7 +67,7 @@ def test_the_story_back_to_the_machine(served: Serving, open_page: Open, machine
     assert after["orders/2026/order 040.xml"][1] == lost.content("order 40", 2000 + 37 * 40)
     assert (b"EUR" in after["settings.toml"][1]) == (rule == "overwrite")
     assert len([name for name in after if "_RESTORED_" in name]) == (22 if rule == "keep" else 0)
-    expect(page.locator("[data-item]").first).to_have_text("restored, remarks")
+    expect(page.locator("[data-item]").first).to_have_text("with remarks")
     page.locator("summary", has_text="remark").first.click()
     expect(page.locator("[aria-label=Restores]")).to_contain_text("set-user-id")
     page.get_by_role("button", name="Session log").click()

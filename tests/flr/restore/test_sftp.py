@@ -89,7 +89,11 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
         with pytest.raises(TargetGone):
             target.run(Order("abcdabcd", "keep", "_R", False), steps(), told.append)
         assert half.is_set()
-        assert (told[0].number, told[0].state) == (1, "done")
+        assert {one.number: one.state for one in told} in (
+            {2: "failed"},
+            {1: "done", 2: "failed"},
+            {1: "failed", 2: "failed"},
+        )
         assert not (where / "half").exists()
         told.clear()
         assert target.state().ready  # a new connection
