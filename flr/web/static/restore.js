@@ -110,11 +110,12 @@ export class Restores {
       spellcheck: "false",
       disabled: true,
     });
-    const began = { number: 0, folder: null };
+    const began = { number: 0, place: null };
     let seen = null;
     let asked = null;
     const rule = () => box.querySelector("input[name=rule]:checked").value;
     const elsewhere = () => box.querySelector("input[name=place]:checked").value === "other";
+    const place = () => (elsewhere() ? `in ${folder.value.trim()}` : "where it was");
     const summary = h("div", { class: "preview", role: "status" });
     const conflicts = h("div", {});
     const counts = new Map(RULES.map(([id]) => [id, h("span", { class: "sub" })]));
@@ -186,7 +187,7 @@ export class Restores {
     const look = async () => {
       const mine = ++began.number;
       const where = elsewhere() ? folder.value.trim() : "";
-      began.folder = where;
+      began.place = place();
       seen = null;
       go.disabled = true;
       for (const place of counts.values()) place.textContent = "";
@@ -218,8 +219,7 @@ export class Restores {
     };
     function changed() {
       folder.disabled = !elsewhere();
-      const where = elsewhere() ? folder.value.trim() : "";
-      if (where !== began.folder || !seen) look();
+      if (place() !== began.place || !seen) look();
       else paint(seen, true);
     }
     function paint(found, whole) {
@@ -314,6 +314,7 @@ export class Restores {
     const start = async () => {
       go.disabled = true;
       try {
+        if (place() !== began.place) return; // what was looked at is another place
         const folderNow = elsewhere() ? folder.value.trim() : "";
         await post("/api/restore/begin", { ids, folder: folderNow, rule: rule(), privileges: privileges.checked });
         box.close();

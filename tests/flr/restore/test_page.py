@@ -7,7 +7,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -154,6 +156,56 @@ def test_axe_finds_nothing(image: Path, by_tool: Target, open_page: Open, scheme
         axe.look("restores")
         page.screenshot(path=f"{folder}/restored-{scheme}.png" if folder else None)
     assert axe.found == {}
+
+
+def test_two_people_look_at_what_each_one_chose(image: Path, by_tool: Target) -> None:
+    with serving(lost.points(image), target=by_tool) as running, running.signed() as one, running.signed() as other:
+        for client, path in ((one, "/shop"), (other, "/shop/first")):
+            client.post("/api/basket/add", json={"items": [{"point": "disks", "volume": "0", "path": path}]})
+        ids = [item["id"] for item in one.get("/api/basket").json()["items"]]
+        first = one.post("/api/restore/preview", json={"ids": ids[:1]}).json()
+        second = other.post("/api/restore/preview", json={"ids": ids[1:]}).json()
+
+        def whole(client: httpx.Client, asked: dict[str, Any]) -> dict[str, Any]:
+            def ready() -> dict[str, Any] | None:
+                found: dict[str, Any] = client.get("/api/restore/looked", params={"id": asked["id"]}).json()
+                return found if found["state"] == "ready" else None
+
+            return wait_for(ready)
+
+        assert whole(other, second)["files"] == 1
+        assert whole(one, first)["conflict_count"] == 22
+        for _ in range(10):  # those of people who went away are not kept
+            last = one.post("/api/restore/preview", json={"ids": ids[:1]}).json()
+        assert whole(one, last)["conflict_count"] == 22
+        assert one.get("/api/restore/looked", params={"id": first["id"]}).status_code == 404
+
+
+def test_nothing_goes_into_a_folder_that_nobody_looked_at(served: Serving, open_page: Open, machine: Path) -> None:
+    page = open_page(served)
+    chosen(page, "shop")
+    ask(page)
+    page.get_by_role("radio", name="Another folder of the machine").check()
+    go = page.get_by_role("button", name="Restore", exact=True)
+    expect(go).to_be_disabled()
+    page.get_by_role("textbox", name="Folder of the machine").press_sequentially("/srv/f", delay=20)
+    expect(go).to_be_disabled()
+    expect(page.locator(".preview")).to_contain_text("nothing in the way")
+    expect(go).to_be_enabled()
+    page.get_by_role("textbox", name="Folder of the machine").press_sequentially("ound", delay=20)
+    expect(go).to_be_disabled()
+    assert not (machine / "f").exists()
+
+
+def test_an_answer_that_did_not_come_ends_no_looking(image: Path, by_tool: Target, open_page: Open) -> None:
+    with serving(lost.points(image), target=by_tool) as running:
+        page = open_page(running)
+        chosen(page, "shop")
+        ask(page)
+        lost_answers = iter(range(3))
+        page.route("**/api/restores*", lambda route: route.abort() if next(lost_answers, None) else route.continue_())
+        page.get_by_role("button", name="Restore", exact=True).click()
+        expect(page.locator("[aria-label=Restores] > li").first).to_contain_text("Ended", timeout=60_000)
 
 
 def test_without_a_way_back_it_says_so(image: Path, open_page: Open) -> None:
