@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,9 +23,12 @@ from agent.protocol import (
     FlrReady,
     FlrStartPayload,
     FlrStopPayload,
+    OverSftp,
     Recovered,
     RepositoryReference,
     Result,
+    Secret,
+    ThroughFolder,
     decode_command,
     encode,
 )
@@ -34,6 +39,7 @@ from tests.agent.conftest import Place
 from tests.agent.rig import Rig
 from tests.agent.waiting import wait_for
 from tests.flr.corpus.catalogue import sample
+from tests.flr.restore.ways import SSHD, Sshd
 from tests.flr.web.serving import ASKED
 
 
@@ -178,3 +184,75 @@ def test_a_command_that_makes_no_sense_is_refused(payload: dict[str, object]) ->
     }
     with pytest.raises(CommandRefused):
         decode_command(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("way", ["folder", "sftp"])
+def test_a_worker_s_browser_restores(rig: Rig, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many files the first are told one by one, then those that did not come back; all of them stand in the session's log."""
+    monkeypatch.setattr("agent.kinds.recovery.MOST_TOLD", 3)
+    server = None
+    if way == "sftp":
+        if SSHD is None:
+            pytest.skip("needs OpenSSH's server (package openssh-server)")
+        server = Sshd(tmp_path)
+        login = server.login()
+        restore: ThroughFolder | OverSftp = OverSftp(
+            host="127.0.0.1", port=login.port, user=login.user, host_key=login.host_key, key=Secret(clear=login.key)
+        )
+    else:
+        restore = ThroughFolder(path=str(tmp_path / "box"))
+    disk = Disk(path=str(sample("fat32").image))
+    start = FlrStartPayload(disks=(disk,), resource="vm", names=("localhost",), port=0, restore=restore)
+    waiting = Waiting(rig)
+    tool = None
+    with rig.running():
+        rig.submit(encode(command(start, "j1")))
+        ready = waiting.of(FlrReady)
+        assert isinstance(ready, FlrReady)
+        assert (ready.restore_tool is None) == (way == "sftp")
+        if ready.restore_tool is not None:
+            tool = subprocess.run(["sh"], input=ready.restore_tool, capture_output=True, timeout=60)
+            assert tool.returncode == 0, tool.stderr
+        with open_link(ready) as client:
+            wait_for(lambda: client.get("/api/restore").json()["state"]["ready"])
+            client.post("/api/basket/add", json={"items": [{"point": "disks", "volume": "0", "path": "/"}]})
+            body = {"rule": "skip", "folder": str(tmp_path / "found")}
+            assert client.post("/api/restore/begin", json=body).status_code == 200
+            made = wait_for(lambda: [one for one in client.get("/api/restores").json()["restores"] if one["ended"]])[0]
+            assert made["counts"]["failed"] == 0
+            logged = [one for one in client.get("/api/log").json()["records"] if one["what"] == "restore"]
+            assert client.post("/api/stop", json={}).status_code == 200
+        result = waiting.of(Result)
+    assert isinstance(result, Result)
+    assert result.status == "success"
+    told = [event.what for event in waiting.events if isinstance(event, Recovered)]
+    assert told.count("restore") == 3 < len(logged)
+    assert told[-2:] == ["restore ends", "stop"]
+    assert result.statistics["restored"] == len(logged)
+    assert not (tmp_path / "box").exists()
+    if server is not None:
+        server.close()
+        assert server.key.splitlines()[1] not in str(rig.logs) + repr(waiting.events)
+
+
+def test_a_way_back_that_cannot_be_had_ends_the_command(rig: Rig, tmp_path: Path) -> None:
+    """Nobody gets a link whose restores fail."""
+    (tmp_path / "file").write_text("in the way")
+    disk = Disk(path=str(sample("fat32").image))
+    ways = (
+        ThroughFolder(path=str(tmp_path)),
+        OverSftp(host="localhost", user="root", host_key="nonsense", password=Secret(clear="wrong-secret")),
+    )
+    waiting = Waiting(rig)
+    with rig.running():
+        for number, restore in enumerate(ways):
+            start = FlrStartPayload(disks=(disk,), resource="vm", names=("localhost",), port=0, restore=restore)
+            rig.submit(encode(command(start, f"j{number}")))
+            result = waiting.of(Result, number + 1)
+            assert isinstance(result, Result)
+            assert result.status in ("failed", "refused")
+            assert result.error is not None
+            assert result.error.hint
+    assert (tmp_path / "file").exists()
+    assert not any(isinstance(event, FlrReady) for event in waiting.events)
+    assert "wrong-secret" not in repr(waiting.events) + str(rig.logs)
