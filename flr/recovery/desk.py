@@ -19,6 +19,7 @@ from flr.recovery.basket import Basket
 from flr.recovery.downloads import Downloads
 from flr.recovery.folder import Folder
 from flr.recovery.index import Searches
+from flr.recovery.inside import Counter
 from flr.recovery.life import Life
 from flr.recovery.points import Points
 from flr.recovery.recovery import Recovery
@@ -56,6 +57,8 @@ class Desk:
         self.recovery = self._stack.enter_context(Recovery(points, clock, self._note))
         self.searches = self._stack.enter_context(Searches(self.recovery))
         self.basket = Basket(self.recovery)
+        self.inside = Counter(self.recovery)
+        self._stack.callback(self.inside.close)
         self.downloads = Downloads(self.recovery)
         self._stack.callback(self.downloads.close)
         self._restores: Restorations | None = None

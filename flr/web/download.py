@@ -75,6 +75,7 @@ def _told(signed: Signed, items: list[Item]) -> Response:
                 "id": item.id, "point": item.point, "volume": item.volume, "path": coded(item.path),
                 "folder": shown(item.path.rpartition(b"/")[0] or b"/"), "key": key_of(item.name),
                 "name": shown(item.name or b"/"), **figures(item.found, guest),
+                "inside": signed.desk.inside.of(item) if item.found.is_directory else None,
             }
         )  # fmt: skip
     return answer({"items": rows})

@@ -52,7 +52,7 @@ export class Basket {
             ),
         },
         { id: "where", label: "Folder", cell: (row) => h("bdi", { class: "text", title: where(row) }, where(row)) },
-        { id: "size", label: "Size", cell: cells.size },
+        { id: "size", label: "Size", cell: (row) => h("span", { "data-inside": String(row.id) }, this.size(row)) },
         { id: "modified", label: "Modified", cell: cells.modified },
         { id: "point", label: "Restore point", cell: (row) => options.point(row.point) },
         {
@@ -100,6 +100,7 @@ export class Basket {
     this.options.counted(items.length);
     await this.grid.reset();
     this.tell();
+    this.count().catch(() => {});
   }
 
   async add(places) {
@@ -114,20 +115,52 @@ export class Basket {
   }
 
   tell() {
-    const files = this.items.filter((item) => item.kind !== "folder");
-    const bytes = files.reduce((sum, item) => sum + (item.size ?? 0), 0);
-    const folders = this.items.length - files.length;
-    const words = [
-      files.length && `${format.count(files.length)} ${files.length === 1 ? "file" : "files"}, ${format.size(bytes)}`,
-      folders &&
-        (folders === 1
-          ? "1 folder with all that is in it"
-          : `${format.count(folders)} folders with all that is in them`),
-    ];
-    this.total.textContent = words.filter(Boolean).join(" and ");
+    this.total.textContent = this.amount(this.items);
     const focused = this.buttons.contains(document.activeElement);
     fill(this.buttons, this.items.length > 0 && this.offers());
     if (focused) (this.buttons.querySelector("button") ?? this.grid.element).focus();
+  }
+
+  /** How much it is; of folders as far as they were counted. */
+  sum(items) {
+    const folders = items.filter((item) => item.inside);
+    const files = items.length - folders.length + folders.reduce((sum, item) => sum + item.inside.files, 0);
+    const bytes = items.reduce((sum, item) => sum + (item.inside?.bytes ?? item.size ?? 0), 0);
+    return { files, bytes, folders: folders.length, done: folders.every((item) => item.inside.done) };
+  }
+
+  amount(items) {
+    if (!items.length) return "";
+    const { files, bytes, folders, done } = this.sum(items);
+    const parts = [
+      `${format.count(files)} ${files === 1 ? "file" : "files"}, ${format.size(bytes)}`,
+      folders && `in ${format.count(folders)} ${folders === 1 ? "folder" : "folders"}`,
+      !done && "so far",
+    ];
+    return parts.filter(Boolean).join(" ");
+  }
+
+  size(row) {
+    if (!row.inside) return format.size(row.size);
+    return row.inside.done ? format.size(row.inside.bytes) : `${format.size(row.inside.bytes)}…`;
+  }
+
+  /** Folders are counted while the list is seen. */
+  async count() {
+    clearTimeout(this.counting);
+    if (this.element.hidden || this.sum(this.items).done) return;
+    try {
+      const { items } = await get("/api/basket", {}, { background: true });
+      const fresh = new Map(items.map((item) => [item.id, item.inside]));
+      for (const item of this.items) item.inside = fresh.get(item.id) ?? item.inside;
+      for (const place of this.grid.body.querySelectorAll("[data-inside]")) {
+        const row = this.items.find((item) => String(item.id) === place.dataset.inside);
+        if (row) place.textContent = this.size(row);
+      }
+      this.total.textContent = this.amount(this.items);
+    } finally {
+      this.counting = setTimeout(() => this.count().catch(() => {}), WAIT);
+    }
   }
 
   /** Buttons for what is chosen, or all. */

@@ -55,6 +55,8 @@ def test_the_story_back_to_the_machine(served: Serving, open_page: Open, machine
     shop = machine / "data/shop"
     page = open_page(served)
     chosen(page, "shop")
+    expect(page.locator(".basket header")).to_contain_text("46 files, 88.1 MiB in 1 folder")
+    expect(page.locator("[data-inside]")).to_have_text("88.1 MiB")
     ask(page)
     expect(page.locator(".preview")).to_contain_text("22 in the way")
     page.get_by_text("What is in the way (22)").click()
