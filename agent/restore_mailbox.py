@@ -164,7 +164,10 @@ class AzureMailbox:
         self._ask(lambda: self._container.upload_blob(name, data, length=len(data)))
 
     def remove(self, name: str) -> None:
-        self._gone(lambda: self._container.delete_blob(name))
+        try:
+            self._gone(lambda: self._container.delete_blob(name))
+        except MoverError:
+            pass  # it goes with the container
 
     def send(self, message: bytes) -> None:
         self._requests.put(message, ttl=KEPT_SECONDS)
