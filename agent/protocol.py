@@ -542,9 +542,9 @@ class FlrReady(_Event, frozen=True, kw_only=True, tag="flr-ready"):
 
 class Recovered(_Event, frozen=True, kw_only=True, tag="recovered"):
     """Somebody did something in a recovery browser: signed in, took something out, sent something back, stopped it. `address` and
-    `agent` are the person's browser's; `size` in bytes; `sha256` of what was handed out whole, or written. `what` is "restore" for a
-    file that went back to the machine: of a session the first thousand, then those that did not come back well; "restore ends" has
-    the numbers of all."""
+    `agent` are the person's browser's; `size` in bytes; `sha256` of what was handed out whole, or written. `what` is "restore"
+    for a file that went back to the machine: of a session the first thousand, then those that did not come back well; "restore
+    ends" has the numbers of all."""
 
     what: str
     result: Literal["ok", "warning", "skipped", "failed", "refused", "cut"]

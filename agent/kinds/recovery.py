@@ -126,7 +126,10 @@ class _Teller:
         while (record := self._waiting.get()) is not None:
             figures = msgspec.structs.asdict(record)
             del figures["time"]
-            self._work.reporter.event(Recovered, **figures)
+            try:
+                self._work.reporter.event(Recovered, **figures)
+            except Exception as error:  # this thread is waited for
+                self._work.reporter.say(f"an event could not be sent: {type(error).__name__}")
 
 
 def _points(work: Work, payload: FlrStartPayload) -> tuple[Points, str]:

@@ -8,11 +8,12 @@ carried out (`flr.restore.tool`).
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from array import array
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -43,30 +44,45 @@ State = Literal["waiting", "counting", "running", "stopping", "done", "stopped",
 
 
 class Ledger:
-    """Which entries of a selection ended well, by their place in the order in which a walk meets them: that is the same each
-    time, for nothing in a restore point changes. Retries of a restore share it with the first. A bit an entry."""
+    """Which entries of a selection ended well, by a digest of what they are; retries of a restore share it with the first. 16
+    bytes an entry. `left`: whether something did not end well, or may not have. `ours`: folders of the machine that were made."""
 
     def __init__(self) -> None:
-        self._bits = bytearray()
-        self.marked = 0
-        self.total: int | None = None
+        self._table = array("Q", bytes(8 << 10))
+        self._count = 0
+        self.left = True
+        self.ours: set[Path] = set()
 
-    def mark(self, place: int) -> None:
-        byte, bit = divmod(place, 8)
-        if byte >= len(self._bits):
-            self._bits.extend(bytes(byte + 1 - len(self._bits) + 4096))
-        if not self._bits[byte] >> bit & 1:
-            self._bits[byte] |= 1 << bit
-            self.marked += 1
+    @staticmethod
+    def _digest(entry: Entry) -> int:
+        item = entry.item
+        key = b"\0".join((item.point.encode(), item.volume.encode(), entry.path, *entry.place))
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") or 1
 
-    def has(self, place: int) -> bool:
-        byte, bit = divmod(place, 8)
-        return byte < len(self._bits) and bool(self._bits[byte] >> bit & 1)
+    def _slot(self, digest: int) -> int:
+        """Where it stands, or would."""
+        most = len(self._table) - 1
+        slot = digest & most
+        while self._table[slot] not in (0, digest):
+            slot = (slot + 1) & most
+        return slot
 
-    @property
-    def left(self) -> bool:
-        """Whether anything did not end well, or may not have."""
-        return self.total is None or self.marked < self.total
+    def mark(self, entry: Entry) -> None:
+        self._add(self._digest(entry))
+        if 2 * self._count > len(self._table):
+            old, self._table, self._count = self._table, array("Q", bytes(16 * len(self._table))), 0
+            for digest in old:
+                if digest:
+                    self._add(digest)
+
+    def _add(self, digest: int) -> None:
+        slot = self._slot(digest)
+        if not self._table[slot]:
+            self._table[slot] = digest
+            self._count += 1
+
+    def has(self, entry: Entry) -> bool:
+        return bool(self._table[self._slot(self._digest(entry))])
 
 
 class Wish(NamedTuple):
@@ -96,7 +112,6 @@ class _Known(NamedTuple):
 
     entry: Entry
     item: int
-    place: int
     digest: str
 
 
@@ -164,7 +179,7 @@ class Restoration:
     @property
     def retries(self) -> bool:
         """Whether it can be gone on with: it is over, and something of it did not end well."""
-        return self.over.is_set() and (self.ledger.left or any(tally.unread for tally in self.tallies))
+        return self.over.is_set() and self.ledger.left
 
     def snapshot(self) -> Snapshot:
         with self._lock:
@@ -180,7 +195,8 @@ class Restoration:
                 self._count(life)
                 self.state = "running"
                 order = Order(self.id, self.wish.rule, self.suffix, self.wish.privileges, self._old)
-                self._target.run(order, self._steps(life), self._ended)
+                with closing(self._steps(life)) as steps:  # an error keeps them, and they keep a point open
+                    self._target.run(order, steps, self._ended)
             self.state = "stopped" if self._stopped(life) else "done"
         except MoverError as error:
             self.error, self.state = error, "failed"
@@ -192,42 +208,41 @@ class Restoration:
                 left, self._known = list(self._known.values()), {}
             for known in left:  # nobody heard how it ended
                 self._note(known, Status(0, "failed", "it is not known whether it was written"))
-            self._at_end(self)
-            self.over.set()
+            self.ledger.left = self.state != "done" or any(tally.counts["failed"] for tally in self.tallies)
+            try:
+                self._at_end(self)
+            except Exception as error:
+                self._lost_record(error)
+            finally:
+                self.over.set()
 
     def _stopped(self, life: Life) -> bool:
         return self.stop.is_set() or life.ended.is_set()
 
     def _entries(
         self, problem: Callable[[Item, bytes, str], None], begun: Callable[[Item], None]
-    ) -> Iterator[tuple[int, OpenPoint, Entry]]:
-        """Those that are wanted, each with its place."""
-        every = self._places.entries(self.items, problem, begun)
-        for place, (opened, entry) in enumerate(every):
-            if not self.ledger.has(place) and entry.place:
-                yield place, opened, entry
+    ) -> Generator[tuple[OpenPoint, Entry], None, None]:
+        """Those that are wanted."""
+        with closing(self._places.entries(self.items, problem, begun)) as every:
+            for opened, entry in every:
+                if entry.place and not self.ledger.has(entry):  # without a place it is the machine's root
+                    yield opened, entry
 
     def _count(self, life: Life) -> None:
         total = 0
-        place = -1
-        every = self._places.entries(self.items, lambda item, path, text: None, lambda item: None)
-        for place, (_, entry) in enumerate(every):
-            if self._stopped(life):
-                return
-            if not entry.place:
-                self.ledger.mark(place)  # the machine's root itself
-            if self.ledger.has(place):
-                continue
-            tally = self.tallies[self._index[id(entry.item)]]
-            tally.entries += 1
-            if entry.kind == "file":
-                tally.bytes += entry.found.size
-                total += entry.found.size
-        self.ledger.total = place + 1
+        with closing(self._entries(lambda item, path, text: None, lambda item: None)) as entries:
+            for _, entry in entries:
+                if self._stopped(life):
+                    return
+                tally = self.tallies[self._index[id(entry.item)]]
+                tally.entries += 1
+                if entry.kind == "file":
+                    tally.bytes += entry.found.size
+                    total += entry.found.size
         self._progress.stage("restore", total)
 
-    def _steps(self, life: Life) -> Iterator[Step]:
-        steps = Steps(self._bad.__contains__, self.renamed)
+    def _steps(self, life: Life) -> Generator[Step, None, None]:
+        steps = Steps(self._bad.__contains__, self.renamed, self.ledger.ours)
         order: list[int] = []  # of items, as their entries begin to come: perhaps long before they are looked at
 
         def problem(item: Item, path: bytes, text: str) -> None:
@@ -242,36 +257,42 @@ class Restoration:
                 self.tallies[other].over = True
             self.tallies[index].begun = True
 
-        entries = self._entries(problem, lambda item: order.append(self._index[id(item)]))
-        if self.wish.rule in ("skip", "newer"):
-            entries = self._worth_sending(entries, life)
-        for place, opened, entry in entries:
-            if self._stopped(life):
-                return
-            index = self._index[id(entry.item)]
-            begins(index)
-            number = steps.number()
-            with self._lock:
-                self._known[number] = _Known(entry, index, place, "")
-
-            def sent(at: int) -> None:
-                with self._lock:
-                    self._progress.update(self._finished + at)
-
-            try:
-                for step in steps.of(opened, entry, number, lambda: self._stopped(life), sent):
-                    if step.line[0] == "close":
-                        with self._lock:
-                            if number in self._known:
-                                self._known[number] = _Known(entry, index, place, steps.digest)
-                    yield step
-            except RecoveryError as error:
-                text = error.what if entry.kind == "other" else f"{error.what}: {error.value}".removesuffix(": ")
-                self._ended(Status(number, "skipped" if entry.kind == "other" else "failed", text))
-            self._pass(entry)
+        with ExitStack() as stack:
+            entries = self._entries(problem, lambda item: order.append(self._index[id(item)]))
+            stack.enter_context(closing(entries))
+            if self.wish.rule in ("skip", "newer"):
+                entries = stack.enter_context(closing(self._worth_sending(entries, life)))
+            for opened, entry in entries:
+                if self._stopped(life):
+                    return
+                begins(self._index[id(entry.item)])
+                yield from self._of(steps, opened, entry, life)
+                self._pass(entry)
         if not self._stopped(life):
             for tally in self.tallies:
                 tally.over = True
+
+    def _of(self, steps: Steps, opened: OpenPoint, entry: Entry, life: Life) -> Iterator[Step]:
+        """Of one entry."""
+        index = self._index[id(entry.item)]
+        number = steps.number()
+        with self._lock:
+            self._known[number] = _Known(entry, index, "")
+
+        def sent(at: int) -> None:
+            with self._lock:
+                self._progress.update(self._finished + at)
+
+        try:
+            for step in steps.of(opened, entry, number, lambda: self._stopped(life), sent):
+                if step.line[0] == "close":
+                    with self._lock:
+                        if number in self._known:
+                            self._known[number] = _Known(entry, index, steps.digest)
+                yield step
+        except RecoveryError as error:
+            text = error.what if entry.kind == "other" else f"{error.what}: {error.value}".removesuffix(": ")
+            self._ended(Status(number, "skipped" if entry.kind == "other" else "failed", text))
 
     def _pass(self, entry: Entry) -> None:
         """Its bytes are behind us, whether they were sent or not."""
@@ -281,27 +302,27 @@ class Restoration:
                 self._progress.update(self._finished)
 
     def _worth_sending(
-        self, entries: Iterator[tuple[int, OpenPoint, Entry]], life: Life
-    ) -> Iterator[tuple[int, OpenPoint, Entry]]:
+        self, entries: Iterator[tuple[OpenPoint, Entry]], life: Life
+    ) -> Generator[tuple[OpenPoint, Entry], None, None]:
         """Without files that would be skipped: their content need not be read. Whoever writes looks again."""
-        while some := list(islice(entries, LOOK_AT_ONCE)):
+        while some := [entry for _, entry in islice(entries, LOOK_AT_ONCE)]:
             if self._stopped(life):
                 return
-            found, _ = self._target.look("/", [text_of(entry.target) for _, _, entry in some])
+            found, _ = self._target.look("/", [text_of(entry.target) for entry in some])
             with ExitStack() as stack:  # the walk may be at another point already
                 points: dict[str, OpenPoint] = {}
-                for (place, _, entry), there in zip(some, found, strict=True):
+                for entry, there in zip(some, found, strict=True):
                     if self._skips(entry, there):
                         text = (
                             "what stands there is not older" if self.wish.rule == "newer" else "something stands there"
                         )
-                        self._note(_Known(entry, self._index[id(entry.item)], place, ""), Status(0, "skipped", text))
+                        self._note(_Known(entry, self._index[id(entry.item)], ""), Status(0, "skipped", text))
                         self._pass(entry)
                         continue
                     point = entry.item.point
                     if point not in points:
                         points[point] = stack.enter_context(self._recovery.using(point))
-                    yield place, points[point], entry
+                    yield points[point], entry
 
     def _skips(self, entry: Entry, there: Found) -> bool:
         if there.kind == "blocked" or entry.kind not in ("file", "link"):
@@ -311,11 +332,26 @@ class Restoration:
 
     def _ended(self, status: Status) -> None:
         with self._lock:
+            if status.state == "made":
+                begun = self._known.get(status.number)
+                if begun is not None:
+                    self._made(begun.entry, status)
+                return
             known = self._known.pop(status.number, None)
             if status.state == "failed":
                 self._bad.add(status.number)
         if known is not None:
             self._note(known, status)
+
+    def _made(self, entry: Entry, status: Status) -> None:
+        self.ledger.ours.add(entry.place)
+        if status.name:
+            self.renamed[entry.place] = status.name.encode("utf-8", "surrogateescape")
+
+    def _lost_record(self, error: Exception) -> None:
+        """The session's log cannot be written: what is restored stays so."""
+        with self._lock:
+            self._problem("session log", getattr(error, "strerror", None) or type(error).__name__)
 
     def _note(self, known: _Known, status: Status) -> None:
         entry = known.entry
@@ -325,12 +361,13 @@ class Restoration:
             if entry.kind == "file" and status.state in ("done", "warning"):
                 tally.sent += entry.found.size
             if status.state != "failed":
-                self.ledger.mark(known.place)
+                self.ledger.mark(entry)
             if status.state in ("failed", "warning") or (status.state == "skipped" and entry.kind == "other"):
                 self._problem(shown(entry.target), status.text)
-            if status.name and stat.S_ISDIR(entry.found.mode):
-                self.renamed[entry.place] = status.name.encode("utf-8", "surrogateescape")
-        self._told(entry, status, known.digest if status.state in ("done", "warning") else "")
+        try:
+            self._told(entry, status, known.digest if status.state in ("done", "warning") else "")
+        except Exception as error:
+            self._lost_record(error)
 
     def _problem(self, path: str, text: str) -> None:
         self.problem_count += 1

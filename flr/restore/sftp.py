@@ -16,7 +16,7 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple, TypeVar
 
 import asyncssh
@@ -35,7 +35,9 @@ _GONE = (
     *(asyncssh.ConnectionLost, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError),
     ConnectionError,
 )
-LACKS = "extended attributes and access control lists do not come back over SFTP"
+LACKS = (
+    "extended attributes and access control lists do not come back over SFTP; those that a folder gives its files stay"
+)
 
 
 class Login(NamedTuple):
@@ -78,12 +80,20 @@ class SftpTarget:
         self._thread = threading.Thread(target=self._loop.run_forever, name="flr-sftp", daemon=True)
         self._thread.start()
         self._lock = threading.RLock()
+        self._closed = threading.Event()
         self._connection: asyncssh.SSHClientConnection | None = None
         self._client: asyncssh.SFTPClient | None = None
         self._problem: TargetGone | AccessDenied | None = None
 
     def _wait(self, work: Coroutine[Any, Any, T], seconds: float = ANSWER_SECONDS) -> T:
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop).result()
+        """TimeoutError; TargetGone when this is closed meanwhile."""
+        if self._closed.is_set():
+            work.close()
+            raise TargetGone("the session has ended")
+        try:
+            return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, seconds), self._loop).result(seconds + 5)
+        except CancelledError:
+            raise TargetGone("the session has ended") from None
 
     def _connected(self) -> asyncssh.SFTPClient:
         with self._lock:
@@ -187,12 +197,12 @@ class SftpTarget:
                 run.end()
 
     def close(self) -> None:
-        if self._loop.is_closed():
+        """Also while others wait for a server that does not answer: they are told that the session has ended."""
+        if self._closed.is_set():
             return
-        with self._lock:
-            connection, self._connection, self._client = self._connection, None, None
-        if connection is not None:
-            self._wait(_ended(connection))
+        self._closed.set()
+        connection, self._connection, self._client = self._connection, None, None
+        asyncio.run_coroutine_threadsafe(_all_ended(connection), self._loop).result(CONNECT_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -356,6 +366,15 @@ def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Of a connection that broke many answers are not waited for any more."""
     if not isinstance(context.get("exception"), _GONE):
         loop.default_exception_handler(context)
+
+
+async def _all_ended(connection: asyncssh.SSHClientConnection | None) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if connection is not None:
+        connection.abort()
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _ended(connection: asyncssh.SSHClientConnection) -> None:

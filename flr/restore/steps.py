@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flr.blocks import Hole
@@ -84,7 +84,7 @@ class Places:
 
     def entries(
         self, items: Sequence[Item], problem: Callable[[Item, bytes, str], None], begun: Callable[[Item], None]
-    ) -> Iterator[tuple[OpenPoint, Entry]]:
+    ) -> Generator[tuple[OpenPoint, Entry], None, None]:
         """All that is in the items, folders before what is in them. `problem` is told what cannot be read, with its path on its
         volume; `begun` each item when its entries begin."""
         for source in sources(items):
@@ -117,12 +117,13 @@ def _common_end(one: Path, other: Path) -> int:
 
 
 class Steps:
-    """Numbers entries and makes the steps of each. `failed` says of a number whether it failed already: then no more of it is
-    sent."""
+    """Numbers entries and makes the steps of each. `ours`: folders that an earlier run made. `failed` says of a number whether it
+    failed already: then no more of it is sent."""
 
-    def __init__(self, failed: Callable[[int], bool], renamed: dict[Path, bytes]) -> None:
+    def __init__(self, failed: Callable[[int], bool], renamed: dict[Path, bytes], ours: set[Path]) -> None:
         self._failed = failed
         self._renamed = renamed
+        self._ours = ours
         self._folders: dict[Path, int] = {(): 0}
         self._next = 1
         self.digest = ""
@@ -147,7 +148,7 @@ class Steps:
         if kind == "folder":
             yield from self._above(opened, entry)
             self._folders[entry.place] = number
-            yield Step(["folder", number, self._folders[entry.place[:-1]], self._name(entry.place), attributes, False])
+            yield self._folder(number, entry.place, attributes, above=False)
             return
         target = text_of(session.link(volume, found.node)) if kind == "link" else ""
         if found.flags & Flag.SUSPICIOUS and kind == "file":
@@ -188,6 +189,10 @@ class Steps:
         self.digest = digest.hexdigest()
         yield Step(["close", number, self.digest])
 
+    def _folder(self, number: int, place: Path, attributes: dict[str, Any], *, above: bool) -> Step:
+        ours = place in self._ours
+        return Step(["folder", number, self._folders[place[:-1]], self._name(place), attributes, above, ours])
+
     def _name(self, place: Path) -> str:
         return text_of(self._renamed.get(place, place[-1]))
 
@@ -203,11 +208,12 @@ class Steps:
                 try:
                     found = opened.session.find(entry.item.volume, path)
                     if found.is_directory:
-                        attributes = attributes_of(found, {})
+                        extended = opened.session.xattrs(entry.item.volume, found.node)
+                        attributes = attributes_of(found, extended)
                 except RecoveryError:
                     pass
             number = self._folders[place] = self.number()
-            yield Step(["folder", number, self._folders[place[:-1]], self._name(place), attributes, True])
+            yield self._folder(number, place, attributes, above=True)
 
     def _attributes(self, opened: OpenPoint, entry: Entry) -> dict[str, Any]:
         return attributes_of(entry.found, opened.session.xattrs(entry.item.volume, entry.found.node))

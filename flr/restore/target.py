@@ -55,7 +55,8 @@ class Order(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How an entry ended: done, warning, skipped, failed. `name`: what it is called now where that is another name."""
+    """How an entry ended: done, warning, skipped, failed; or that a folder was "made", which ends later. `name`: what it is
+    called now where that is another name."""
 
     number: int
     state: str

@@ -39,6 +39,10 @@ UNREACHED_SECONDS = 30.0
 """For which the mailbox may fail before anybody is told."""
 TOOL = "restore-tool.py"
 LEAST_VERSION = 1
+UNTAKEN_SECONDS = 120.0
+"""For which a tool that has nothing to do may not get what is sent to it, again and again."""
+NOTHING = {"do": "welcome", "id": 0}
+"""A request of which nothing comes; the first one, which tells a tool that it was heard."""
 STARTED_ANEW = "the restore tool on the machine was started anew"
 LOST = "a word of the restore tool was lost"
 
@@ -47,7 +51,7 @@ class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What is told of a step's entry."""
 
     number: int
-    state: Literal["done", "warning", "skipped", "failed"]
+    state: Literal["made", "done", "warning", "skipped", "failed"]
     text: Annotated[str, msgspec.Meta(max_length=2000)]
     name: Annotated[str, msgspec.Meta(max_length=2000)]
 
@@ -94,7 +98,7 @@ class ToolTarget:
         self._sent = self._taken = 0
         self._early: dict[int, dict[str, Any]] = {}
         self._sealed: dict[int, bytes] = {}
-        self._gap = 0.0
+        self._gap = self._untaken = 0.0
         self._asked: dict[int, _Asked] = {}
         self._serial = 0
         self._heard = 0.0
@@ -197,9 +201,9 @@ class ToolTarget:
         while True:
             with self._lock:
                 following = self._early.pop(self._taken + 1, None)
+                if not self._early or following is not None:
+                    self._gap = self._clock.monotonic()
                 if following is None:
-                    if not self._early:
-                        self._gap = self._clock.monotonic()
                     return
                 self._taken += 1
             self._reply(following)  # not under the lock: what it calls may take its time
@@ -217,9 +221,13 @@ class ToolTarget:
             self._taken = self._sent = 0
             self._early.clear()
             self._sealed.clear()
+            self._untaken = 0.0
             self._heard = self._gap = self._clock.monotonic()
             self._fail(STARTED_ANEW)
-        self._mailbox.send(self._next({"do": "welcome", "id": 0})[1])
+        try:
+            self._mailbox.send(self._next(NOTHING)[1])
+        except MoverError:
+            pass  # it is sent again
         return True
 
     def _reply(self, body: dict[str, Any]) -> None:
@@ -253,8 +261,15 @@ class ToolTarget:
         taken = body.get("taken")
         if body.get("idle") is not True or not isinstance(taken, int):
             return
+        now = self._clock.monotonic()
         with self._lock:
             lost = [data for number, data in sorted(self._sealed.items()) if number > taken]
+            self._untaken = (self._untaken or now) if lost else 0.0
+            if lost and now - self._untaken > UNTAKEN_SECONDS:
+                self._fail("the restore tool on the machine does not get what it is sent")
+                for number in self._sealed:  # what was given up is not carried out later, when nobody hears of it
+                    self._sealed[number] = tool.sealed(self._in, number, self._tool(), NOTHING)
+                self._untaken = 0.0
         try:
             for data in lost:
                 self._mailbox.send(data)
@@ -300,11 +315,7 @@ class ToolTarget:
         try:
             self._mailbox.send(asked.data)
         except MoverError:
-            with (
-                self._lock
-            ):  # it may have arrived: the number is used, and the tool gets it when it says that it waits for it
-                self._asked.pop(asked.id, None)
-            raise
+            pass  # it may have arrived; if not, it is sent again when the tool says that it has nothing to do
         self._look.set()
         return asked
 
@@ -389,10 +400,12 @@ class ToolTarget:
 
     def _leave(self, rows: Callable[[list[Any]], None], blobs: set[str]) -> None:
         """Also after a failure: folders get their attributes, what is half written goes, and so do blobs that nobody needs."""
-        if self.state().ready:
-            self._wait(self._ask({"do": "end"}, rows))
-        for blob in blobs:
-            self._mailbox.remove(blob)
+        try:
+            if self.state().ready:
+                self._wait(self._ask({"do": "end"}, rows))
+        finally:
+            for blob in blobs:
+                self._mailbox.remove(blob)
 
     def close(self) -> None:
         """The tool is told to end; the mailbox goes. StoreError when it cannot be deleted."""

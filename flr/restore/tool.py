@@ -18,6 +18,7 @@ import binascii
 import errno
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import stat
@@ -45,6 +46,7 @@ UNSETTLED = 64 << 20
 """Bytes of a file that the system may hold back: its end would wait for all of them."""
 PRIVILEGES = stat.S_ISUID | stat.S_ISGID
 RIGHTS = "security.capability"
+LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
 
@@ -214,6 +216,12 @@ class Local:
                     os.setxattr(handle, raw(key), base64.b64decode(value))
 
                 attempt(printable(key), put)
+            for key in LISTS:  # those that the folder above gave it: they would let others in
+                if key not in attributes.get("xattrs", {}):
+                    try:
+                        os.removexattr(handle, key)
+                    except OSError:
+                        pass  # it has none, or there are none here
             if "mode" in attributes:  # behind the owner and the lists, which change it
                 attempt("mode", lambda: os.chmod(handle, attributes["mode"]))
             if "mtime" in attributes:
@@ -296,9 +304,10 @@ class Run:
 
     A step is a list whose first word says what it is:
 
-        ["folder", number, parent, name, attributes, above]
+        ["folder", number, parent, name, attributes, above, ours]
             `parent`: a folder's number, 0 for "/". `above`: only what is in it is restored. Then it stays as it is where it stands
-            already, and is told of only if it fails.
+            already, and is told of only if it fails. `ours`: an earlier run made it, so it gets its attributes at the end. That one
+            was made is told at once, by the state "made"; how it ended comes at the end.
         ["link", number, parent, name, target, attributes]
         ["open", number, parent, name, size, attributes]
         ["data", number, offset, length, where in the pack]
@@ -329,7 +338,7 @@ class Run:
         what, number = step[0], step[1]
         try:
             if what == "folder":
-                self._folder(number, step[2], step[3], step[4], step[5])
+                self._folder(number, step[2], step[3], step[4], step[5], step[6])
             elif what == "link":
                 self._link(number, step[2], step[3], step[4], step[5])
             elif what == "open":
@@ -371,23 +380,29 @@ class Run:
             return self._opened(number)
 
     def _opened(self, number):
-        handle = self._handles.pop(number, None)
-        if handle is None:
+        chain = []  # from it up to what is open
+        while number not in self._handles:
+            chain.append(number)
             if number == 0:
-                handle = self.files.open_root()
+                break
+            folder = self.folders.get(number)
+            if folder is None:
+                raise Refused("its folder was not made")
+            if folder.problem:
+                raise Refused(folder.problem)
+            number = folder.parent
+        handle = self._handles.get(number)
+        for one in reversed(chain):
+            if one == 0:
+                opened = self.files.open_root()
             else:
-                folder = self.folders.get(number)
-                if folder is None:
-                    raise Refused("its folder was not made")
-                if folder.problem:
-                    raise Refused(folder.problem)
-                handle = self.files.open_folder(self._handle(folder.parent), folder.name)
-                if self._old:
-                    self._clean(handle)
-        self._handles[number] = handle  # the newest last
-        if len(self._handles) > self.OPEN:
-            oldest = next(iter(self._handles))
-            self.files.close_folder(self._handles.pop(oldest))
+                opened = self.files.open_folder(handle, self.folders[one].name)
+            if self._old:
+                self._clean(opened)
+            handle = self._handles[one] = opened
+            while len(self._handles) > self.OPEN:
+                oldest = next(key for key in self._handles if key != one)
+                self.files.close_folder(self._handles.pop(oldest))
         return handle
 
     def _clean(self, handle):
@@ -405,7 +420,7 @@ class Run:
         modified = modified // self.files.resolution * self.files.resolution
         return decide(self.rule, kind, modified, there, there_modified), there
 
-    def _folder(self, number, parent, name, attributes, above):
+    def _folder(self, number, parent, name, attributes, above, ours):
         try:
             if self._skipped(parent):
                 self.folders[number] = Folder(parent, name, "its folder was skipped", skipped=True)
@@ -428,13 +443,14 @@ class Run:
             if choice == "beside":
                 final = self._free_name(handle, name)
             made = choice != "merge"
-            own = attributes if made or (self.rule == "overwrite" and not above) else None
+            own = attributes if made or ours or (self.rule == "overwrite" and not above) else None
             if made:
                 self.files.make_folder(handle, final)
                 # Should this be killed now, the folder is of use to whoever it belongs to.
                 early = {key: value for key, value in attributes.items() if key in ("uid", "gid")}
                 early["mode"] = attributes.get("mode", 0) | stat.S_IRWXU
                 self.files.dress(handle, final, "folder", early)
+                self.tell(number, "made", "", final if final != name else "")
             self.folders[number] = Folder(parent, final, attributes=own)
             if not made:
                 self._handle(number)  # a link, or what only looks like a folder, is found here
@@ -738,6 +754,8 @@ class AzureMailbox:
                 request.add_header(name, value)
             try:
                 with urllib.request.urlopen(request, timeout=60) as answer:
+                    if not answer.headers.get("x-ms-request-id"):
+                        raise ValueError("an answer that is not the service's")
                     return answer.read()
             except urllib.error.HTTPError as error:
                 error.close()
@@ -748,7 +766,7 @@ class AzureMailbox:
                 if error.code in (400, 413):
                     raise Unreached("the storage account does not take a request (%d)" % error.code)
                 text = "HTTP %d" % error.code
-            except (OSError, ValueError) as error:  # of a broken connection, a name that is not found, a bad answer
+            except (OSError, ValueError, http.client.HTTPException) as error:  # a broken connection, half an answer
                 text = type(error).__name__
             if time.monotonic() > until:
                 raise Unreached("the storage account cannot be reached: %s" % text)
@@ -759,7 +777,11 @@ class AzureMailbox:
         """Requests that are waiting, in no promised order, each with what `remove` takes; hidden from others for HIDDEN_SECONDS."""
         url = self._url(self._requests, "/messages", "numofmessages=16&visibilitytimeout=%d" % HIDDEN_SECONDS)
         found = []
-        for message in xml.etree.ElementTree.fromstring(self._ask("GET", url)):
+        try:
+            messages = xml.etree.ElementTree.fromstring(self._ask("GET", url))
+        except xml.etree.ElementTree.ParseError:
+            return []
+        for message in messages:
             try:
                 data = base64.b64decode(message.findtext("MessageText") or "", validate=True)
             except binascii.Error:
@@ -803,8 +825,11 @@ class FolderMailbox:
             for name in sorted(os.listdir(place)):
                 if not name.endswith(".tmp"):
                     path = os.path.join(place, name)
-                    with open(path, "rb") as file:
-                        found.append((file.read(), path))
+                    try:
+                        with open(path, "rb") as file:
+                            found.append((file.read(), path))
+                    except FileNotFoundError:
+                        pass  # another tool's, which took it
         except OSError:
             raise Ended("the session is over")
         return found

@@ -167,12 +167,14 @@ export class Restores {
     const closed = () => !box.isConnected;
     folder.addEventListener("input", () => {
       go.disabled = true; // what is shown is of another folder
+      began.failed = true;
       seen = null;
       clearTimeout(this.typed);
       this.typed = setTimeout(changed, 2 * SOON);
     });
     const problem = (error) => {
       seen = null;
+      began.failed = true;
       fill(
         summary,
         h(
@@ -188,6 +190,7 @@ export class Restores {
       const mine = ++began.number;
       const where = elsewhere() ? folder.value.trim() : "";
       began.place = place();
+      began.failed = false;
       seen = null;
       go.disabled = true;
       for (const place of counts.values()) place.textContent = "";
@@ -219,8 +222,8 @@ export class Restores {
     };
     function changed() {
       folder.disabled = !elsewhere();
-      if (place() !== began.place || !seen) look();
-      else paint(seen, true);
+      if (place() !== began.place || began.failed) look();
+      else if (seen) paint(seen, true);
     }
     function paint(found, whole) {
       const { files, bytes, free, conflict_count: many } = found;

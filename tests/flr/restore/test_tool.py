@@ -291,7 +291,7 @@ def test_a_worker_that_dies_leaves_no_half_file(tmp_path: Path) -> None:
 
     def some() -> Iterator[Step]:
         yield from above(where)
-        yield Step(["folder", 1, 1000, "new", {"mode": 0o755, "mtime": 10**18}, False])
+        yield Step(["folder", 1, 1000, "new", {"mode": 0o755, "mtime": 10**18}, False, False])
         yield Step(["open", 2, 1, "half", 20 << 20, {"mode": 0o644}])
         for at in range(0, 16 << 20, 1 << 20):
             yield Step(["data", 2, at, 1 << 20], os.urandom(1 << 20))
