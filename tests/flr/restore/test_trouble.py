@@ -5,8 +5,12 @@ meanwhile. A restore always ends, says what it knows, and can be gone on with.""
 from __future__ import annotations
 
 import hashlib
+import http.server
 import os
+import shutil
+import signal
 import stat
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -16,19 +20,23 @@ from typing import Any
 
 import pytest
 
+from flr.errors import Unreadable
+from flr.fs.base import Attributes
 from flr.recovery.desk import Desk
 from flr.restore import through_tool, tool
 from flr.restore.mailbox import FolderMailbox
 from flr.restore.restoration import Restoration, Wish, document
+from flr.restore.sftp import SftpTarget
 from flr.restore.target import Order, Rule, Status, Step, Target, TargetGone
 from flr.restore.through_tool import ToolTarget
+from flr.walk import Part, walk
 from mover.clock import SYSTEM
 from mover.errors import StoreUnavailable, TargetError
 from tests.agent.waiting import wait_for
 from tests.flr.restore import lost
 from tests.flr.restore.test_restoration import Told, desk_over
 from tests.flr.restore.test_ways import NEW, OLD, above, attributes, file, folder, link, order, run
-from tests.flr.restore.ways import connected, started
+from tests.flr.restore.ways import Sshd, connected, started
 
 SHOP = ("disks", "0", b"/shop")
 
@@ -414,3 +422,211 @@ def test_the_script_imports_nothing_of_the_folder_that_it_is_run_in(tmp_path: Pa
     target.close()
     assert "hostile" not in done.stderr
     assert done.returncode == 0
+
+
+# -- what can be read only the second time, and ends that must come
+
+
+@pytest.mark.parametrize("when", ["counting", "sending"])
+def test_a_folder_that_could_not_be_read_once_loses_nothing(
+    image: Path, tmp_path: Path, machine: Path, when: str
+) -> None:
+    """The walk that is done again meets other entries than the first."""
+    shop = machine / "data/shop"
+    (shop / "settings.toml").unlink()
+    walked = []
+
+    def walk_badly(session: Any, volume: str, start: Attributes, path: bytes, problem: Any) -> Iterator[Part]:
+        walked.append(path)
+        bad = len(walked) == (1 if when == "counting" else 2)
+        for part in walk(session, volume, start, path, problem):
+            if bad and part.path.startswith(b"/shop/orders/2026"):
+                problem(part.path, Unreadable("the store does not answer", "chunk"))
+                continue
+            yield part
+
+    with hurried(tmp_path, machine) as target, desk_over(image, target) as desk, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flr.recovery.selection.walk", walk_badly)
+        made = begun(desk, Told(), "skip")
+        assert made.over.wait(60)
+        assert made.state == "done"
+        assert made.retries == (when == "sending")
+        if made.retries:
+            assert any("the store does not answer" in text for text in made.problems)
+            second = again(desk, made, Told())
+            assert not second.retries
+    for k in range(1, 41):
+        assert (shop / f"orders/2026/order {k:03}.xml").read_bytes() == lost.content(f"order {k}", 2000 + 37 * k)
+    assert (shop / "settings.toml").is_file()
+
+
+def test_a_session_ends_although_its_ssh_server_stalls(image: Path, tmp_path: Path, machine: Path) -> None:
+    (tmp_path / "sshd").mkdir()
+    server = Sshd(tmp_path / "sshd", machine)
+    target = SftpTarget(server.login())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flr.restore.restoration.STOP_SECONDS", 0.2)
+        with desk_over(image, target) as desk:
+            target_run, frozen = target.run, threading.Event()
+
+            def run_and_freeze(order: Order, steps: Iterator[Step], tell: Callable[[Status], None]) -> None:
+                def some() -> Iterator[Step]:
+                    for step in steps:
+                        if step.line[0] == "data" and step.line[2] >= 4 << 20 and not frozen.is_set():
+                            server.signal(signal.SIGSTOP)
+                            frozen.set()
+                        yield step
+
+                target_run(order, some(), tell)
+
+            target.run = run_and_freeze  # type: ignore[method-assign, assignment]
+            made = begun(desk, Told(), "overwrite", ("disks", "0", b"/shop/catalogue.db"))
+            assert frozen.wait(30)
+    assert made.over.is_set()
+    assert made.state in ("failed", "stopped")
+    server.signal(signal.SIGCONT)
+    server.close()
+
+
+def test_a_log_that_cannot_be_written_stops_no_restore(image: Path, tmp_path: Path, machine: Path) -> None:
+    def full(*told: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with hurried(tmp_path, machine) as target, desk_over(image, target) as desk:
+        restores, _ = desk.restores()
+        assert restores is not None
+        for rule in ("overwrite", "skip"):
+            made = restores.start(Wish(tuple(desk.basket.add([SHOP])), rule), full, full)  # type: ignore[arg-type]
+            assert made.over.wait(60)
+            assert made.state == "done"
+            assert any("No space left" in text for text in made.problems)
+
+
+def test_a_failed_restore_keeps_no_point_open(image: Path, tmp_path: Path, machine: Path) -> None:
+    with hurried(tmp_path, machine) as target, desk_over(image, target) as desk:
+
+        def run_not(order: Order, steps: Iterator[Step], tell: Callable[[Status], None]) -> None:
+            next(steps)
+            raise TargetGone("the machine is gone")
+
+        target.run = run_not  # type: ignore[method-assign, assignment]
+        made = begun(desk, Told(), "newer")
+        assert made.over.wait(60)
+        assert made.error is not None
+        with desk.recovery.using("disks") as opened:
+            assert opened.users == 1
+
+
+def test_folders_of_a_run_that_died_are_finished_by_the_next(image: Path, tmp_path: Path, machine: Path) -> None:
+    shutil.rmtree(machine / "data/shop")
+    target = ToolTarget(FolderMailbox(tmp_path / "box"), SYSTEM, SYSTEM.wall() + 600)
+    target.open()
+    first = started(target, machine)
+    connected(target)
+    with desk_over(image, target) as desk:
+        told, killed = Told(), threading.Event()
+        target_run = target.run
+
+        def run_and_kill(order: Order, steps: Iterator[Step], tell: Callable[[Status], None]) -> None:
+            def some() -> Iterator[Step]:
+                for step in steps:
+                    yield step
+                    if step.line[0] == "data" and step.line[2] >= 16 << 20 and not killed.is_set():
+                        wait_for(lambda: made.ledger.ours)
+                        first.kill()
+                        first.communicate()
+                        killed.set()
+
+            target_run(order, some(), tell)
+
+        target.run = run_and_kill  # type: ignore[method-assign, assignment]
+        made = begun(desk, told)
+        assert killed.wait(60)
+        second_tool = started(target, machine)
+        assert made.over.wait(60)
+        target.run = target_run  # type: ignore[method-assign]
+        second = again(desk, made, Told())
+        assert second.state == "done"
+        assert not second.retries
+        target.close()
+        second_tool.communicate(timeout=30)
+    for path in (machine / "data/shop", machine / "data/shop/orders", machine / "data/shop/orders/2026"):
+        assert (path.stat().st_uid, path.stat().st_mtime) == (1000, lost.OLD), path
+        assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    assert not list(machine.rglob("*_RESTORED_*"))
+
+
+# -- the tool alone
+
+
+def carried_out(steps: list[list[Any]]) -> list[tuple[Any, ...]]:
+    told: list[tuple[Any, ...]] = []
+    made = tool.Run(tool.Local(), order().document(), lambda *status: told.append(status))
+    for step in steps:
+        made.step(step, lambda where, length: b"x" * length)
+    made.end()
+    return told
+
+
+def test_nobody_else_may_read_what_comes_back(tmp_path: Path) -> None:
+    """The folder gives new files its default access list, which the file in the restore point had not."""
+    everybody = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", tag, rights, who) for tag, rights, who in ((1, 7, -1 & 0xFFFFFFFF), (2, 7, 65534), (4, 7, -1 &
+        0xFFFFFFFF), (16, 7, -1 & 0xFFFFFFFF), (32, 0, -1 & 0xFFFFFFFF))
+    )  # fmt: skip
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_default", everybody)
+    except OSError:
+        pytest.skip("needs a file system with access control lists")
+    steps = [
+        [*step.line, 0] if step.data else step.line for step in (*above(tmp_path), *file(1, "a", b"x"), folder(2, "in"))
+    ]
+    told = carried_out([*steps, *(step.line for step in file(3, "b", b"", None, 2))])
+    assert [one[1] for one in told if one[0] in (1, 3) or one[1] == "done"] == ["done", "done", "done"]
+    for name in ("a", "in", "in/b"):
+        assert not [key for key in os.listxattr(tmp_path / name) if "acl" in key], name
+
+
+def test_folders_deeper_than_python_goes(tmp_path: Path) -> None:
+    steps = [step.line for step in above(tmp_path)]
+    parent = 1000
+    for number in range(2000, 3500):
+        steps.append(folder(number, "d", parent).line)
+        parent = number
+    steps += [step.line for step in file(9000, "deep", b"", None, parent)]
+    told = {one[0]: one[1] for one in carried_out(steps) if one[1] != "made"}
+    assert told[9000] == "done"
+    assert set(told.values()) == {"done"}
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+
+
+class Cutting(http.server.BaseHTTPRequestHandler):
+    """Answers that break off, are a proxy's, or are no XML; the fourth one is sound."""
+
+    count = 0
+
+    def do_GET(self) -> None:
+        type(self).count += 1
+        body = b"<QueueMessagesList></QueueMessagesList>"
+        self.send_response(200)
+        if self.count != 2:
+            self.send_header("x-ms-request-id", "1")
+        self.send_header("content-length", str(len(body) + (20 if self.count == 1 else 0)))
+        self.end_headers()
+        self.wfile.write(b"<html" if self.count == 3 else body)
+        self.close_connection = True
+
+    def log_message(self, *words: object) -> None: ...
+
+
+def test_half_an_answer_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool.time, "sleep", lambda seconds: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cutting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/queue?sig=x"
+        box = tool.AzureMailbox({"requests": url, "replies": url, "blobs": url})
+        assert box.take() == []
+        assert Cutting.count == 4
+        server.shutdown()
+        thread.join()

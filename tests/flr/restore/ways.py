@@ -64,9 +64,13 @@ class Sshd:
 
     def hang_up(self) -> None:
         """Every connection that there is breaks; new ones are taken."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To every process that serves a connection."""
         for process in _below(self._process.pid):
             with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, number)
 
     def close(self) -> None:
         self._process.terminate()
