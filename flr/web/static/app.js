@@ -235,8 +235,9 @@ function page(session) {
     bar();
     try {
       if (wanted.view === "list") {
+        const before = document.activeElement;
         await basket.refresh();
-        basket.grid.element.focus();
+        if (document.activeElement === before) basket.grid.element.focus(); // nobody went elsewhere meanwhile
       } else if (wanted.view === "log") await log.refresh();
       else {
         points.value = wanted.point;
