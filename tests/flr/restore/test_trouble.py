@@ -253,7 +253,7 @@ def test_a_file_of_before_1970_comes_back_with_its_time(way: Target, tmp_path: P
 
 @pytest.mark.parametrize("target", ["", "a\0b", "x" * 4096])
 def test_a_link_that_cannot_be_takes_no_other_with_it(way: Target, tmp_path: Path, target: str) -> None:
-    told = run(way, tmp_path, [link(1, "bad", target), link(2, "good", "x" * 4000), *file(3, "file", b"x")])
+    told = run(way, tmp_path, [link(1, "bad", target), link(2, "good", "x" * 200), *file(3, "file", b"x")])
     assert [told[k].state for k in (1, 2, 3)] == ["failed", "done", "done"]
 
 

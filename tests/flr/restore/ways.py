@@ -96,7 +96,10 @@ def inside(machine: Path | None) -> list[str]:
     """Words before a command that shall see the folder as /srv, as if it were another machine. Needs root."""
     if machine is None:
         return []
-    return ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /srv && exec "$@"', str(machine)]
+    # In a chroot "/" is no mount, whose propagation could be changed; nor is anything there shared with others.
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    alone = [] if "/" in mounts else ["--propagation", "unchanged"]
+    return ["unshare", "--mount", *alone, "sh", "-c", 'mount --bind "$0" /srv && exec "$@"', str(machine)]
 
 
 @contextmanager
