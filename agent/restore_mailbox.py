@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 from azure.storage.queue import QueueSasPermissions, QueueServiceClient, generate_queue_sas
 
@@ -27,9 +27,8 @@ from agent.queue.patient import PatientService
 from mover.clock import Clock
 from mover.errors import MoverError, StoreError, UsageError
 from mover.store.azure_credentials import Credential, Sas, for_sdk
-from mover.store.azure_errors import from_answer
 from mover.store.azure_location import account_of
-from mover.store.azure_reads import failed
+from mover.store.azure_reads import asked
 from mover.store.azure_transport import CONNECT_SECONDS, ca_bundle
 
 T = TypeVar("T")
@@ -87,17 +86,7 @@ class AzureMailbox:
         self._rights: tuple[str, str, str] | None = None
 
     def _ask(self, call: Callable[[], T]) -> T:
-        where = f"{self._blob_url}/{self.name}"
-        try:
-            return call()
-        except HttpResponseError as error:
-            if error.response is None:
-                raise failed(where, error) from None
-            response: Any = error.response
-            headers = {key.lower(): value for key, value in response.headers.items()}
-            raise from_answer(where, error.status_code or 0, headers, self._expiry) from None
-        except AzureError as error:
-            raise failed(where, error) from None
+        return asked(f"{self._blob_url}/{self.name}", call, self._expiry)
 
     def open(self) -> None:
         self._sweep()

@@ -126,5 +126,5 @@ class Preview:
             "free": self.free,
             "conflicts": self.conflicts, "conflict_count": self.conflict_count, "rules": self.by_rule,
             "blocked": [{"why": why, "count": count} for why, count in list(self.blocked.items())[:20]],
-            "left_out": self.left_out, "unreadable": self.unreadable, "error": self.error,
+            "left_out": self.left_out, "unreadable": self.unreadable,
         }  # fmt: skip

@@ -40,7 +40,7 @@ STOP_SECONDS = 10.0
 """For which a restore may take to stop at a session's end before its machine is let go of."""
 Told = Callable[[Entry, Status, str], None]
 """Of each file, link and folder: how it ended, and its SHA-256 if it was written."""
-State = Literal["waiting", "counting", "running", "stopping", "done", "stopped", "failed"]
+State = Literal["waiting", "counting", "running", "done", "stopped", "failed"]
 
 
 class Ledger:
@@ -82,7 +82,7 @@ class Ledger:
             self._count += 1
 
     def has(self, entry: Entry) -> bool:
-        return bool(self._table[self._slot(self._digest(entry))])
+        return self._count > 0 and bool(self._table[self._slot(self._digest(entry))])
 
 
 class Wish(NamedTuple):
@@ -180,6 +180,13 @@ class Restoration:
     def retries(self) -> bool:
         """Whether it can be gone on with: it is over, and something of it did not end well."""
         return self.over.is_set() and self.ledger.left
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Entries that ended, by how."""
+        return {
+            word: sum(tally.counts[word] for tally in self.tallies) for word in ("done", "warning", "skipped", "failed")
+        }
 
     def snapshot(self) -> Snapshot:
         with self._lock:
@@ -346,7 +353,7 @@ class Restoration:
     def _made(self, entry: Entry, status: Status) -> None:
         self.ledger.ours.add(entry.place)
         if status.name:
-            self.renamed[entry.place] = status.name.encode("utf-8", "surrogateescape")
+            self.renamed[entry.place] = tool.raw(status.name)
 
     def _lost_record(self, error: Exception) -> None:
         """The session's log cannot be written: what is restored stays so."""
@@ -462,17 +469,14 @@ class Restorations:
 def document(made: Restoration) -> dict[str, Any]:
     """As a page shows it."""
     snapshot = made.snapshot()
-    counts = {
-        word: sum(tally.counts[word] for tally in made.tallies) for word in ("done", "warning", "skipped", "failed")
-    }
     items = [_item(made, item, made.tallies[index]) for index, item in enumerate(made.items[:MOST_SHOWN])]
     items += [_item(made, item, made.tallies[outer]) for item, outer in made.within[:MOST_SHOWN]]
     return {
         "id": made.id, "state": made.state, "rule": made.wish.rule, "folder": shown(made.wish.folder),
-        "began": made.began, "ended": made.ended_at if made.over.is_set() else None, "counts": counts,
+        "began": made.began, "ended": made.ended_at if made.over.is_set() else None, "counts": made.counts,
         "stopping": made.stop.is_set() and not made.over.is_set(), "entries": sum(tally.entries for tally in made.tallies),
         "done": snapshot.done, "total": snapshot.total, "rate": snapshot.rate, "eta": snapshot.eta,
-        "items": items, "item_count": len(made.wish.items), "retry": made.retries, "error": made.error,
+        "items": items, "item_count": len(made.wish.items), "retry": made.retries,
         "problems": made.problems[:MOST_SHOWN], "problem_count": made.problem_count,
     }  # fmt: skip
 

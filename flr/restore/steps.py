@@ -18,6 +18,7 @@ from flr.errors import RecoveryError
 from flr.fs.base import Attributes, Flag
 from flr.printable import shown
 from flr.recovery.basket import Item
+from flr.recovery.content import zeros
 from flr.recovery.recovery import OpenPoint, Recovery
 from flr.recovery.selection import Path, Source, members, sources
 from flr.restore.target import Step
@@ -26,7 +27,6 @@ from mover.errors import MoverError, UsageError
 PIECE = 1 << 20
 WORDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 NOT_RESTORED = "devices, pipes and sockets are not restored"
-_ZEROS = bytes(1 << 20)
 
 
 class Entry(NamedTuple):
@@ -174,7 +174,8 @@ class Steps:
                 if self._failed(number):
                     return
                 if isinstance(piece, Hole):
-                    _zeros(digest, piece.length)
+                    for nothing in zeros(piece.length):
+                        digest.update(nothing)
                     at += piece.length
                 else:
                     digest.update(piece)
@@ -198,6 +199,8 @@ class Steps:
 
     def _above(self, opened: OpenPoint, entry: Entry) -> Iterator[Step]:
         """Folders that the entry stands in and that no step made yet."""
+        if entry.place[:-1] in self._folders:
+            return  # and so are those above
         for depth in range(1, len(entry.place)):
             place = entry.place[:depth]
             if place in self._folders:
@@ -230,9 +233,3 @@ def attributes_of(found: Attributes, extended: dict[bytes, bytes]) -> dict[str, 
     if extended:
         made["xattrs"] = {text_of(name): base64.b64encode(value).decode() for name, value in extended.items()}
     return made
-
-
-def _zeros(digest: Any, length: int) -> None:
-    while length > 0:
-        digest.update(_ZEROS[:length] if length < len(_ZEROS) else _ZEROS)
-        length -= len(_ZEROS)

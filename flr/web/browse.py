@@ -18,6 +18,7 @@ from flr.catalogue import Query
 from flr.errors import NodeNotFound, RecoveryError, WrongKind
 from flr.fs.base import Attributes
 from flr.printable import shown
+from flr.recovery.content import zeros
 from flr.recovery.folder import COLUMNS
 from flr.recovery.preview import ENCODINGS, PREVIEW_BYTES, image_type, kind_of_content
 from flr.recovery.recovery import OpenPoint
@@ -261,8 +262,8 @@ def digest(signed: Signed) -> Response:
         found = _file(opened, place)
         for piece in opened.session.content(place.volume, found.node, found.size):
             if isinstance(piece, Hole):
-                for at in range(0, piece.length, 1 << 20):
-                    made.update(bytes(min(1 << 20, piece.length - at)))
+                for nothing in zeros(piece.length):
+                    made.update(nothing)
             else:
                 made.update(piece)
             if signed.desk.life.ended.is_set():

@@ -73,8 +73,11 @@ def looked(signed: Signed) -> Response:
 
 
 def _previewed(made: Preview) -> Response:
-    told = made.document()
-    return answer({**told, "error": error_document(made.error)["error"] if made.error is not None else None})
+    return answer({**made.document(), **_error_of(made)})
+
+
+def _error_of(made: Preview | Restoration) -> dict[str, Any]:
+    return {"error": error_document(made.error)["error"] if made.error is not None else None}
 
 
 def _folder(text: str) -> bytes:
@@ -95,8 +98,9 @@ def _begun(signed: Signed, wish: Wish, after: str = "") -> Response:
     def told(entry: Entry, status: Status, digest: str) -> None:
         if entry.kind == "folder" and status.state != "failed":
             return
-        name = status.name.encode("utf-8", "surrogateescape")
-        path = entry.target if not name else entry.target.rpartition(b"/")[0] + b"/" + name
+        path = entry.target
+        if status.name:
+            path = path.rpartition(b"/")[0] + b"/" + status.name.encode("utf-8", "surrogateescape")
         signed.note(
             "restore", result=RESULTS[status.state], point=entry.item.point, volume=entry.item.volume, path=shown(path),
             size=entry.found.size if entry.kind == "file" else None, sha256=digest, text=status.text,
@@ -114,7 +118,7 @@ def _begun(signed: Signed, wish: Wish, after: str = "") -> Response:
 
 
 def _over(signed: Signed, made: Restoration) -> None:
-    counts = document(made)["counts"]
+    counts = made.counts
     words = ", ".join(f"{counts[word]} {word}" for word in counts)
     result = (
         "failed"
@@ -152,8 +156,7 @@ def problems(signed: Signed) -> Response:
 
 
 def _told(made: Restoration) -> dict[str, Any]:
-    told = document(made)
-    return {**told, "error": error_document(made.error)["error"] if made.error is not None else None}
+    return {**document(made), **_error_of(made)}
 
 
 ROUTES = [

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobClient, BlobLeaseClient, ContainerClient
 
 from mover.clock import SYSTEM, Clock
@@ -29,10 +28,10 @@ from mover.errors import (
     UsageError,
 )
 from mover.store.azure_credentials import Credential, Sas, for_sdk
-from mover.store.azure_errors import from_answer, seconds
+from mover.store.azure_errors import seconds
 from mover.store.azure_listing import list_blobs
 from mover.store.azure_location import parse_location
-from mover.store.azure_reads import AzureReads, failed
+from mover.store.azure_reads import AzureReads, asked
 from mover.store.azure_transport import CONNECT_SECONDS, ca_bundle
 from mover.store.azure_uploads import UploadTransport
 from mover.store.base import Buffer, Entry, Record, Store, Written, check_name, check_prefix
@@ -194,18 +193,7 @@ class AzureBlobStore(Store):
             raise LeaseLost("the record is gone, and its lease with it", name) from None
 
     def _ask(self, name: str, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except HttpResponseError as error:
-            answer: Any = error.response
-            if answer is None:
-                problem = failed(name, error)
-            else:
-                headers = {key.lower(): value for key, value in answer.headers.items()}
-                problem = from_answer(name, answer.status_code or 0, headers, self._sas_expiry)
-        except AzureError as error:
-            problem = failed(name, error)
-        raise problem  # outside the handler: the SDK's error, which quotes URLs, is not chained to ours
+        return asked(name, call, self._sas_expiry)
 
 
 def _if_match(etag: str) -> dict[str, Any]:

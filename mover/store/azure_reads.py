@@ -9,10 +9,10 @@ leases go through the SDK's clients (`azure`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.pipeline import Pipeline
 from azure.core.pipeline.policies import RequestIdPolicy, UserAgentPolicy
 from azure.core.rest import HttpRequest
@@ -23,6 +23,8 @@ from mover.store.azure_credentials import Credential, Sas, policy
 from mover.store.azure_errors import broken, from_answer, number
 from mover.store.azure_location import ContainerLocation
 from mover.store.azure_transport import Answer, DirectTransport, Headers
+
+T = TypeVar("T")
 
 VERSION = "2021-12-02"  # of the service's interface: old enough for every cloud, and all that reads need
 _MOST_LISTED = 64 << 20
@@ -150,3 +152,19 @@ def failed(name: str, error: AzureError) -> StoreError:
             "no token for the store could be had", name, "is a managed identity assigned to this worker?"
         )
     return broken(name, error)
+
+
+def asked(name: str, call: Callable[[], T], sas_expiry: str = "") -> T:
+    """What a call of the SDK's gives, its errors in our words."""
+    try:
+        return call()
+    except HttpResponseError as error:
+        answer: Any = error.response
+        if answer is None:
+            problem = failed(name, error)
+        else:
+            headers = {key.lower(): value for key, value in answer.headers.items()}
+            problem = from_answer(name, answer.status_code or 0, headers, sas_expiry)
+    except AzureError as error:
+        problem = failed(name, error)
+    raise problem  # outside the handler: the SDK's error, which quotes URLs, is not chained to ours

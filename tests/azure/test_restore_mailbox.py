@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.storage.blob import (
@@ -156,26 +157,10 @@ def test_what_a_dead_worker_left_is_gone_with_the_next_one(azurite: Azurite) -> 
     assert not [name for name in left(azurite) if name.startswith((again.name, other.name))]
 
 
-def test_a_sas_that_may_not_is_told_before_anybody_waits(azurite: Azurite) -> None:
-    narrow = AzureMailbox(
-        azurite.blob_url,
-        azurite.queue_url,
-        Sas(sas(azurite, tool=True)),
-        "job",
-        SYSTEM.wall() + 60,
-        SYSTEM,
-        tool_sas="x",
-    )
+@pytest.mark.parametrize("more", [{"tool": True}, {"hours": -1}], ids=["narrow", "over"])
+def test_a_sas_that_may_not_is_told_before_anybody_waits(azurite: Azurite, more: dict[str, Any]) -> None:
+    credential = Sas(sas(azurite, **more))
+    end = SYSTEM.wall() + 60
+    box = AzureMailbox(azurite.blob_url, azurite.queue_url, credential, "job", end, SYSTEM, tool_sas="x")
     with pytest.raises(AccessDenied):
-        narrow.open()
-    over = AzureMailbox(
-        azurite.blob_url,
-        azurite.queue_url,
-        Sas(sas(azurite, hours=-1)),
-        "job",
-        SYSTEM.wall() + 60,
-        SYSTEM,
-        tool_sas="x",
-    )
-    with pytest.raises(AccessDenied):
-        over.open()
+        box.open()

@@ -23,7 +23,6 @@ const STATES = {
   waiting: "waiting",
   counting: "its files are counted",
   running: "running",
-  stopping: "stopping",
   done: "restored",
   warning: "with remarks",
   skipped: "skipped",

@@ -94,6 +94,28 @@ def again(desk: Desk, made: Restoration, told: Told) -> Restoration:
     return second
 
 
+def kill_in_the_middle(
+    target: ToolTarget, running: subprocess.Popen[bytes], ready: Callable[[], object]
+) -> threading.Event:
+    """The tool dies once, while a large file is on its way and as soon as it is `ready`; the event tells of it."""
+    target_run, killed = target.run, threading.Event()
+
+    def run_and_kill(order: Order, steps: Iterator[Step], tell: Callable[[Status], None]) -> None:
+        def some() -> Iterator[Step]:
+            for step in steps:
+                yield step
+                if step.line[0] == "data" and step.line[2] >= 16 << 20 and not killed.is_set():
+                    wait_for(ready)
+                    running.kill()
+                    running.communicate()
+                    killed.set()
+
+        target_run(order, some(), tell)
+
+    target.run = run_and_kill  # type: ignore[method-assign, assignment]
+    return killed
+
+
 def test_a_lost_reply_ends_the_restore_and_the_next_one_does_the_rest(
     image: Path, tmp_path: Path, machine: Path
 ) -> None:
@@ -349,21 +371,7 @@ def test_after_an_error_nothing_is_restored_twice(image: Path, tmp_path: Path, m
     connected(target)
     with desk_over(image, target) as desk:
         told = Told()
-        target_run, killed = target.run, threading.Event()
-
-        def run_and_kill(order: Order, steps: Iterator[Step], tell: Callable[[Status], None]) -> None:
-            def some() -> Iterator[Step]:
-                for step in steps:
-                    yield step
-                    if step.line[0] == "data" and step.line[2] >= 16 << 20 and not killed.is_set():
-                        wait_for(told.states)
-                        first.kill()
-                        first.communicate()
-                        killed.set()
-
-            target_run(order, some(), tell)
-
-        target.run = run_and_kill  # type: ignore[method-assign, assignment]
+        killed = kill_in_the_middle(target, first, told.states)
         made = begun(desk, told)
         assert killed.wait(60)
         second_tool = started(target, machine)
@@ -524,27 +532,12 @@ def test_folders_of_a_run_that_died_are_finished_by_the_next(image: Path, tmp_pa
     first = started(target, machine)
     connected(target)
     with desk_over(image, target) as desk:
-        told, killed = Told(), threading.Event()
-        target_run = target.run
-
-        def run_and_kill(order: Order, steps: Iterator[Step], tell: Callable[[Status], None]) -> None:
-            def some() -> Iterator[Step]:
-                for step in steps:
-                    yield step
-                    if step.line[0] == "data" and step.line[2] >= 16 << 20 and not killed.is_set():
-                        wait_for(lambda: made.ledger.ours)
-                        first.kill()
-                        first.communicate()
-                        killed.set()
-
-            target_run(order, some(), tell)
-
-        target.run = run_and_kill  # type: ignore[method-assign, assignment]
+        told = Told()
+        killed = kill_in_the_middle(target, first, lambda: made.ledger.ours)
         made = begun(desk, told)
         assert killed.wait(60)
         second_tool = started(target, machine)
         assert made.over.wait(60)
-        target.run = target_run  # type: ignore[method-assign]
         second = again(desk, made, Told())
         assert second.state == "done"
         assert not second.retries
